@@ -1,0 +1,151 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPrecedenceIsFlagThenEnvironmentThenFile(t *testing.T) {
+	c := Default()
+	if err := c.parse("f.yaml", []byte("locks: {lease: 10s, grace: 11s, fence: eagain}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.environment([]string{"HOLDFAST_GRACE=12s", "HOLDFAST_LEASE=13s"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetFlag("lease", "14s"); err != nil {
+		t.Fatal(err)
+	}
+	if c.Lease.Std() != 14*time.Second || c.Grace.Std() != 12*time.Second || c.Fence.Value != "eagain" {
+		t.Fatalf("got %v %v %v", c.Lease, c.Grace, c.Fence.Value)
+	}
+	for key, want := range map[string]string{"locks.lease": "flag --lease", "locks.grace": "env HOLDFAST_GRACE", "locks.fence": "f.yaml:1"} {
+		if c.Sources[key] != want {
+			t.Errorf("source of %s is %q, want %q", key, c.Sources[key], want)
+		}
+	}
+}
+
+func TestBadFilesSayWhereAndWhat(t *testing.T) {
+	for text, want := range map[string]string{
+		"locks:\n  leese: 90s":           `f:2: there is no key "locks.leese"; did you mean "lease"?`,
+		"originss: []":                   `did you mean "origins"?`,
+		"locks: {lease: 90}":             "has no unit",
+		"locks: {lease: -90s}":           "negative",
+		"locks: {fence: maybe}":          "not one of block, eagain",
+		"instance: a\ninstance: b":       "twice",
+		"origins: [{nam: x}]":            `did you mean "name"?`,
+		"origins: x":                     "is a list",
+		"locks: [1]":                     "expected keys",
+		"mounts: [{allow_other: maybe}]": "f:1",
+		"\t":                             "f:",
+	} {
+		err := Default().parse("f", []byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestExampleIsTheDefaults(t *testing.T) {
+	c := Default()
+	if err := c.parse("example", []byte(Example)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate("serve"); err != nil {
+		t.Fatal(err)
+	}
+	d := Default().Settings()
+	for i, s := range c.Settings() {
+		if s.Value.String() != d[i].Value.String() {
+			t.Errorf("%s is %s in the example and %s by default", s.Key, s.Value, d[i].Value)
+		}
+	}
+}
+
+func TestValidateSaysTheRemedy(t *testing.T) {
+	c := Default()
+	c.Lease, c.Grace = Duration(90*time.Second), Duration(10*time.Second)
+	if err := c.Validate("serve"); err == nil || !strings.Contains(err.Error(), "set grace to at least 1m30s") || !strings.Contains(err.Error(), "no origin") {
+		t.Fatal(err)
+	}
+}
+
+func TestParseOrigin(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"filer:/proj":        {"filer", "/proj"},
+		"filer:12049:/proj/": {"filer:12049", "/proj"},
+		"nfs://filer:12/a/b": {"filer:12", "/a/b"},
+		"[fe80::1]:/x":       {"[fe80::1]", "/x"},
+		"10.0.0.1:/":         {"10.0.0.1", "/"},
+		"filer":              {},
+		":/x":                {},
+		"nfs:///x":           {},
+	} {
+		o, err := ParseOrigin(text)
+		if (want[0] == "") != (err != nil) || o.Server != want[0] || o.Path != want[1] {
+			t.Errorf("%q: %+v %v", text, o, err)
+		}
+	}
+	o := Origin{Server: "[fe80::1]"}
+	if a := o.Addr(DefaultOptions()); a != "[fe80::1]:2049" {
+		t.Error(a)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	o := Origin{Options: "vers=4.1,nconnect=4,timeo=50,actimeo=7,soft,port=12049,_netdev"}
+	opt, err := o.ParseOptions()
+	if err != nil || opt.Minor != 1 || opt.NConnect != 4 || opt.Timeout != 5*time.Second || opt.AcDirMax != 7*time.Second || opt.Hard || opt.Port != 12049 {
+		t.Fatalf("%+v %v", opt, err)
+	}
+	for _, bad := range []string{"vers=3", "nconnect=0", "nconnect=x", "wibble", "acregmin=90", "sec=krb5", "proto=udp"} {
+		o.Options = bad
+		if _, err := o.ParseOptions(); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestExportMatchPrefersTheNarrowest(t *testing.T) {
+	e, err := ParseExport("/proj *(ro) 10.0.0.0/8(rw) 10.1.0.0/16(rw,all_squash,anonuid=5) 10.1.2.3(rw,no_root_squash) *.lab(rw,insecure)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func() []string { return []string{"a.lab."} }
+	for addr, want := range map[string]string{"10.1.2.3": "10.1.2.3", "10.1.9.9": "10.1.0.0/16", "::ffff:10.9.9.9": "10.0.0.0/8", "192.0.2.1": "*.lab"} {
+		if c := e.Match(netip.MustParseAddr(addr), names); c == nil || c.Pattern != want {
+			t.Errorf("%s: %+v, want %s", addr, c, want)
+		}
+	}
+	if c := e.Match(netip.MustParseAddr("192.0.2.1"), nil); c.Pattern != "*" || c.ReadWrite {
+		t.Errorf("%+v", c)
+	}
+	for _, bad := range []string{"proj *", "/p *(rw", "/p *(wibble)", "/p 10.0.0.0/99", "/p *(async)", "/p @group", "/p *(sec=krb5)", "/p *(anonuid=x)"} {
+		if _, err := ParseExport(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(Example)
+	f.Add("locks: {lease: 1}")
+	f.Fuzz(func(t *testing.T, text string) {
+		c := Default()
+		if c.parse("f", []byte(text)) == nil {
+			_ = c.Validate("serve")
+		}
+	})
+}
+
+func FuzzParseExport(f *testing.F) {
+	f.Add("/proj 10.0.0.0/8(rw,root_squash) admin(rw,no_root_squash)")
+	f.Fuzz(func(t *testing.T, text string) {
+		if e, err := ParseExport(text); err == nil {
+			e.Match(netip.MustParseAddr("10.0.0.1"), nil)
+		}
+	})
+}
