@@ -57,6 +57,15 @@ func (c *Codec) ResetEncoder(buf []byte) {
 	*c = Codec{buf: buf, cuts: c.cuts[:0], payloads: c.payloads[:0]}
 }
 
+// Reuse makes c an encoder that overwrites its own buffer, which it drops first if it has grown over
+// max bytes. What [Codec.Bytes] and [Codec.Buffers] returned before is no longer valid. Not for decoders.
+func (c *Codec) Reuse(max int) {
+	if cap(c.buf) > max {
+		c.buf = nil
+	}
+	c.ResetEncoder(c.buf[:0])
+}
+
 // ResetDecoder makes c a decoder of record.
 func (c *Codec) ResetDecoder(record []byte) { *c = Codec{buf: record, decoding: true} }
 
