@@ -1,0 +1,83 @@
+package state
+
+import (
+	"context"
+
+	"holdfast/fs"
+	"holdfast/internal/nfs4"
+	"holdfast/journal"
+)
+
+// Effects is what is to be done after a decision, with no mutex held: collected under a mutex, run
+// after it. The zero value and nil are nothing to do. Run them with a context that does not end
+// with the request: what is to be released must be, even if the client went away.
+type Effects struct {
+	Batch       *journal.Batch // to Post; nil if nothing
+	Releases    []*Release     // state to give back to the backend
+	Notify      []LockNotice   // CB_NOTIFY_LOCK to send
+	Cancel      []WaitCancel   // backend queues to leave
+	Forget      []OwnerFile    // lock-owners to ReleaseLockOwner
+	Interrupt   []*Session     // requests that run in these should end: their contexts are to be cancelled
+	Closed      []*Session     // sessions that are no more
+	GraceMayEnd bool           // call EndGrace now
+}
+
+// OwnerFile names state at the fs border.
+type OwnerFile struct {
+	Owner fs.Owner
+	File  fs.Handle
+}
+
+// LockNotice asks for a CB_NOTIFY_LOCK to a client: its lock-owner may now get what it waits for.
+type LockNotice struct {
+	Client    *Client
+	LockOwner string // the owner's bytes
+	File      fs.Handle
+}
+
+// WaitCancel is a call of Locks.CancelWait.
+type WaitCancel struct {
+	Owner fs.Owner
+	File  fs.Handle
+	Range fs.Range
+}
+
+// Releaser is the part of fs.Locks that gives state back. Handles are downstream handles.
+type Releaser interface {
+	Downgrade(ctx context.Context, owner fs.Owner, file fs.Handle, access, deny fs.Share) error
+	CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle) error
+	Unlock(ctx context.Context, cred *fs.Cred, lockOwner fs.Owner, file fs.Handle, r fs.Range) error
+	ReleaseLockOwner(ctx context.Context, lockOwner fs.Owner, file fs.Handle) error
+	CancelWait(owner fs.Owner, file fs.Handle, r fs.Range)
+}
+
+// Host is what Effects are run on: the NFS server that owns this state.
+type Host interface {
+	Releaser
+	// Post gives a batch to the journal without waiting.
+	Post(*journal.Batch)
+	// NotifyLock sends CB_NOTIFY_LOCK if there is a back channel; it does not wait for the answer.
+	NotifyLock(LockNotice)
+	// Interrupt cancels the contexts of the requests that run in the session.
+	Interrupt(*Session)
+	// Closed forgets the connections of a session that is no more.
+	Closed(*Session)
+	// GraceMayEnd is to call EndGrace, soon and not from within.
+	GraceMayEnd()
+	// Each runs f(0) to f(n-1), as many side by side as it likes, and returns when all are done.
+	Each(n int, f func(int))
+}
+
+// Empty tells whether there is nothing to do.
+func (e *Effects) Empty() bool {
+	return e == nil || e.Batch == nil && len(e.Releases)+len(e.Notify)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
+}
+
+// Add appends what o has to do. o may be nil.
+func (e *Effects) Add(o *Effects) { e.add(o) }
+
+// Run does it all: the batch first, then the releases, then the rest, including what the releases
+// lead to.
+func (e *Effects) Run(ctx context.Context, h Host) { e.run(ctx, h) }
+
+var _ = nfs4.NFS4_OK
