@@ -1,7 +1,7 @@
 package config
 
 import (
-	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,21 +109,22 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestExportMatchPrefersTheNarrowest(t *testing.T) {
-	e, err := ParseExport("/proj *(ro) 10.0.0.0/8(rw) 10.1.0.0/16(rw,all_squash,anonuid=5) 10.1.2.3(rw,no_root_squash) *.lab(rw,insecure)")
+func TestParseExport(t *testing.T) {
+	e, err := ParseExport("/proj/ *(ro) 10.0.0.0/8(rw) 10.1.0.0/16(rw,all_squash,anonuid=5) host(rw,no_root_squash,insecure)")
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := func() []string { return []string{"a.lab."} }
-	for addr, want := range map[string]string{"10.1.2.3": "10.1.2.3", "10.1.9.9": "10.1.0.0/16", "::ffff:10.9.9.9": "10.0.0.0/8", "192.0.2.1": "*.lab"} {
-		if c := e.Match(netip.MustParseAddr(addr), names); c == nil || c.Pattern != want {
-			t.Errorf("%s: %+v, want %s", addr, c, want)
-		}
+	want := []ExportClient{
+		{"*", false, "root", 65534, 65534, false}, {"10.0.0.0/8", true, "root", 65534, 65534, false},
+		{"10.1.0.0/16", true, "all", 5, 65534, false}, {"host", true, "none", 65534, 65534, true},
 	}
-	if c := e.Match(netip.MustParseAddr("192.0.2.1"), nil); c.Pattern != "*" || c.ReadWrite {
-		t.Errorf("%+v", c)
+	if e.Path != "/proj" || !slices.Equal(e.Clients, want) {
+		t.Errorf("%+v", e)
 	}
-	for _, bad := range []string{"proj *", "/p *(rw", "/p *(wibble)", "/p 10.0.0.0/99", "/p *(async)", "/p @group", "/p *(sec=krb5)", "/p *(anonuid=x)"} {
+	if e, err := ParseExport("/p"); err != nil || len(e.Clients) != 1 || e.Clients[0].ReadWrite {
+		t.Errorf("without a client: everybody, read-only: %+v %v", e, err)
+	}
+	for _, bad := range []string{"", "proj *", "/p *(rw", "/p *(wibble)", "/p 10.0.0.0/99", "/p *.lab", "/p *(async)", "/p @group", "/p *(sec=krb5)", "/p *(anonuid=x)"} {
 		if _, err := ParseExport(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
@@ -144,8 +145,8 @@ func FuzzParse(f *testing.F) {
 func FuzzParseExport(f *testing.F) {
 	f.Add("/proj 10.0.0.0/8(rw,root_squash) admin(rw,no_root_squash)")
 	f.Fuzz(func(t *testing.T, text string) {
-		if e, err := ParseExport(text); err == nil {
-			e.Match(netip.MustParseAddr("10.0.0.1"), nil)
+		if e, err := ParseExport(text); err == nil && (len(e.Clients) == 0 || e.Path == "" || e.Path[0] != '/') {
+			t.Fatalf("%+v", e)
 		}
 	})
 }

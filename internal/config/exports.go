@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -17,7 +16,7 @@ type Export struct {
 
 // An ExportClient is one client(options) of an export.
 type ExportClient struct {
-	Pattern   string `json:"pattern"` // "*", an address, CIDR, a host name, or a name with * and ?
+	Pattern   string `json:"pattern"` // "*", an address, a network as 10.0.0.0/8, or a host name
 	ReadWrite bool   `json:"rw"`
 	Squash    string `json:"squash"` // root, none or all
 	AnonUID   uint32 `json:"anon_uid"`
@@ -66,6 +65,9 @@ func parseClient(w string) (ExportClient, error) {
 			return c, fmt.Errorf("%q is not a network; write it as 10.0.0.0/8", pattern)
 		}
 	}
+	if pattern != "*" && strings.ContainsAny(pattern, "*?[") {
+		return c, fmt.Errorf("%q: names with wildcards are not supported; use a network as 10.0.0.0/8, or *", pattern)
+	}
 	c.Pattern = pattern
 	for _, o := range strings.Split(options, ",") {
 		key, value, _ := strings.Cut(o, "=")
@@ -110,74 +112,4 @@ func parseClient(w string) (ExportClient, error) {
 		}
 	}
 	return c, nil
-}
-
-// Match returns the entry for a client's address, or nil: an exact address first, then the
-// narrowest network, then names, then "*", as exports(5) orders them. names are the host names
-// that the address resolves to; they are asked for only if a pattern needs them.
-func (e *Export) Match(addr netip.Addr, names func() []string) *ExportClient {
-	addr = addr.Unmap()
-	var best *ExportClient
-	rank := -1
-	for i := range e.Clients {
-		c := &e.Clients[i]
-		if r := c.rank(addr, names); r > rank {
-			best, rank = c, r
-		}
-	}
-	return best
-}
-
-// rank tells how narrowly the pattern fits, -1 for not at all.
-func (c *ExportClient) rank(addr netip.Addr, names func() []string) int {
-	if c.Pattern == "*" {
-		return 0
-	}
-	if p, err := netip.ParsePrefix(c.Pattern); err == nil {
-		if p.Contains(addr) {
-			return 1000 + p.Bits()
-		}
-		return -1
-	}
-	if a, err := netip.ParseAddr(c.Pattern); err == nil {
-		if a.Unmap() == addr {
-			return 2000
-		}
-		return -1
-	}
-	if names == nil {
-		return -1
-	}
-	for _, n := range names() {
-		if ok, err := filepath.Match(strings.ToLower(c.Pattern), strings.ToLower(strings.TrimSuffix(n, "."))); err == nil && ok {
-			if strings.ContainsAny(c.Pattern, "*?[") {
-				return 500
-			}
-			return 1900
-		}
-	}
-	return -1
-}
-
-// LookupNames asks the resolver for the names of an address; a name counts only if it resolves
-// back to the address.
-func LookupNames(addr netip.Addr) []string {
-	found, err := net.LookupAddr(addr.String())
-	if err != nil {
-		return nil
-	}
-	var good []string
-	for _, n := range found {
-		back, err := net.LookupHost(n)
-		if err != nil {
-			continue
-		}
-		for _, b := range back {
-			if a, err := netip.ParseAddr(b); err == nil && a.Unmap() == addr {
-				good = append(good, n)
-				break
-			}
-		}
-	}
-	return good
 }
