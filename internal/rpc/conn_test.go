@@ -178,7 +178,7 @@ func TestMultiplexing(t *testing.T) {
 	var mu sync.Mutex
 	var waiting []*InCall
 	all := make(chan struct{})
-	h := HandlerFunc(func(_ context.Context, _ *Conn, call *InCall) {
+	h := HandlerFunc(func(ctx context.Context, conn *Conn, call *InCall) {
 		mu.Lock()
 		waiting = append(waiting, call)
 		last := len(waiting) == n
@@ -189,7 +189,7 @@ func TestMultiplexing(t *testing.T) {
 		<-all
 		mu.Lock()
 		defer mu.Unlock()
-		echo(nil, nil, call)
+		echo(ctx, conn, call)
 	})
 	c, _ := tcp(t, Options{}, Options{Handler: h})
 	var wg sync.WaitGroup

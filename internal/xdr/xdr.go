@@ -11,7 +11,8 @@
 // that are there before anything is made. Opaques and payloads alias the record that is decoded;
 // whoever keeps one longer than the record copies it.
 //
-// The first error sticks: all later calls do nothing, and [Codec.Err] tells it.
+// The first error sticks, and [Codec.Err] tells it: decoding then does nothing any more, and what is
+// encoded is not to be sent.
 package xdr
 
 import (
