@@ -1,0 +1,179 @@
+package nfsdown
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"holdfast/fs"
+)
+
+// An Export is a backend's tree at a path of the server's name space.
+type Export struct {
+	Path string // absolute; "/" is allowed
+	// ID is in the filehandles, so it must not change while clients hold some. Zero: ExportID(Path).
+	ID       uint32
+	Backend  fs.Backend
+	ReadOnly bool
+	// Clients says who may use it; the most specific pattern counts. Empty: everybody, as
+	// Access{RW: true} has it.
+	Clients []ClientRule
+	// Access, if set, decides instead of Clients.
+	Access func(netip.Addr) Access
+}
+
+// A ClientRule gives an Access to the clients of a pattern: an address, a network as 10.0.0.0/8, a host name
+// (looked up when exports are loaded), or "*".
+type ClientRule struct {
+	Pattern string
+	Access  Access
+}
+
+// Access is what a client may do with an export.
+type Access struct {
+	Denied bool
+	RW     bool
+	Squash Squash
+	// SecurePort asks for a source port below 1024, as exports(5) does unless "insecure" is given.
+	SecurePort bool
+	// AnonUID and AnonGID are whom squashed users become. Zero: 65534.
+	AnonUID, AnonGID uint32
+}
+
+// Squash says which users are mapped to the anonymous one.
+type Squash uint8
+
+// The ways to squash, as exports(5) names them.
+const (
+	RootSquash Squash = iota
+	NoRootSquash
+	AllSquash
+)
+
+const nobody = 65534
+
+// apply maps the credential of a call. anonymous is a call without a user: AUTH_NONE.
+func (a *Access) apply(c *fs.Cred, anonymous bool) *fs.Cred {
+	uid, gid := a.AnonUID, a.AnonGID
+	if uid == 0 {
+		uid = nobody
+	}
+	if gid == 0 {
+		gid = nobody
+	}
+	switch {
+	case anonymous, a.Squash == AllSquash:
+		return &fs.Cred{UID: uid, GID: gid, Machine: c.Machine}
+	case a.Squash == NoRootSquash:
+		return c
+	}
+	if c.UID != 0 && c.GID != 0 && !hasZero(c.Groups) {
+		return c
+	}
+	out := &fs.Cred{UID: c.UID, GID: c.GID, Machine: c.Machine}
+	if out.UID == 0 {
+		out.UID = uid
+	}
+	if out.GID == 0 {
+		out.GID = gid
+	}
+	for _, g := range c.Groups {
+		if g == 0 {
+			g = gid
+		}
+		out.Groups = append(out.Groups, g)
+	}
+	return out
+}
+
+func hasZero(list []uint32) bool {
+	for _, g := range list {
+		if g == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// rule is a ClientRule with its pattern understood.
+type rule struct {
+	prefix netip.Prefix
+	access Access
+}
+
+// resolveTime bounds the lookup of a host name when exports are loaded.
+const resolveTime = 5 * time.Second
+
+// rules understands the client patterns of an export. A host name that cannot be looked up is reported by
+// the error beside the rules that could be understood; a malformed pattern fails.
+func rules(ctx context.Context, list []ClientRule, lookup func(context.Context, string) ([]netip.Addr, error)) (out []rule, unresolved []error, err error) {
+	for _, c := range list {
+		p := strings.TrimSpace(c.Pattern)
+		switch {
+		case p == "" || p == "*":
+			out = append(out, rule{netip.PrefixFrom(netip.IPv4Unspecified(), 0), c.Access},
+				rule{netip.PrefixFrom(netip.IPv6Unspecified(), 0), c.Access})
+			continue
+		case strings.Contains(p, "/"):
+			n, err := parseNet(p)
+			if err != nil {
+				return nil, nil, err
+			}
+			out = append(out, rule{n, c.Access})
+			continue
+		}
+		if a, err := netip.ParseAddr(p); err == nil {
+			a = a.Unmap()
+			out = append(out, rule{netip.PrefixFrom(a, a.BitLen()), c.Access})
+			continue
+		}
+		if strings.ContainsAny(p, "*?[@ ") {
+			return nil, nil, fmt.Errorf("client pattern %q is none of: address, network, host name, *", p)
+		}
+		look, stop := context.WithTimeout(ctx, resolveTime)
+		addrs, err := lookup(look, p)
+		stop()
+		if err != nil {
+			unresolved = append(unresolved, fmt.Errorf("client %q: %w", p, err))
+		}
+		for _, a := range addrs {
+			a = a.Unmap()
+			out = append(out, rule{netip.PrefixFrom(a, a.BitLen()), c.Access})
+		}
+	}
+	return out, unresolved, nil
+}
+
+// parseNet is a network with a prefix length or a netmask.
+func parseNet(p string) (netip.Prefix, error) {
+	if n, err := netip.ParsePrefix(p); err == nil {
+		return n.Masked(), nil
+	}
+	addr, mask, _ := strings.Cut(p, "/")
+	a, err1 := netip.ParseAddr(addr)
+	m, err2 := netip.ParseAddr(mask)
+	if err1 != nil || err2 != nil || !a.Is4() || !m.Is4() {
+		return netip.Prefix{}, fmt.Errorf("client network %q is not understood", p)
+	}
+	m4 := m.As4()
+	ones, bits := net.IPMask(m4[:]).Size()
+	if bits == 0 {
+		return netip.Prefix{}, fmt.Errorf("client network %q: the netmask has holes", p)
+	}
+	return netip.PrefixFrom(a, ones).Masked(), nil
+}
+
+// match returns the access of the most specific rule; of equal ones the first.
+func match(list []rule, a netip.Addr) Access {
+	best := -1
+	out := Access{Denied: true}
+	for _, r := range list {
+		if r.prefix.Bits() > best && r.prefix.Contains(a) {
+			best, out = r.prefix.Bits(), r.access
+		}
+	}
+	return out
+}

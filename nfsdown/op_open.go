@@ -1,0 +1,250 @@
+package nfsdown
+
+import (
+	"context"
+	"errors"
+
+	"holdfast/fs"
+	"holdfast/internal/nfs4"
+	"holdfast/nfsdown/state"
+)
+
+// openBits are all bits of share_access that have a meaning.
+const openBits = nfs4.OPEN4_SHARE_ACCESS_BOTH | nfs4.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK |
+	nfs4.OPEN4_SHARE_ACCESS_WANT_SIGNAL_DELEG_WHEN_RESRC_AVAIL | nfs4.OPEN4_SHARE_ACCESS_WANT_PUSH_DELEG_WHEN_UNCONTENDED
+
+// opOpen opens, creates, or reclaims an open of, a regular file: RFC 8881 18.16. Delegations are not given.
+func opOpen(ctx context.Context, c *compound, a *nfs4.OpenArgs) (*nfs4.OpenRes, error) {
+	if a.ShareAccess&nfs4.OPEN4_SHARE_ACCESS_BOTH == 0 || a.ShareAccess&^openBits != 0 || a.ShareDeny > nfs4.OPEN4_SHARE_DENY_BOTH {
+		return nil, nfs4.NFS4ERR_INVAL
+	}
+	o := &opening{c: c, a: a, res: new(nfs4.OpenRes)}
+	switch a.Claim.Type {
+	case nfs4.CLAIM_NULL:
+		if err := o.writable(); err != nil {
+			return nil, err
+		}
+		return o.res, o.byName(ctx)
+	case nfs4.CLAIM_FH, nfs4.CLAIM_PREVIOUS:
+		if a.How.Type != nfs4.OPEN4_NOCREATE {
+			return nil, nfs4.NFS4ERR_INVAL
+		}
+		if a.Claim.Type == nfs4.CLAIM_PREVIOUS {
+			return o.res, o.byHandle(ctx, true)
+		}
+		if err := o.writable(); err != nil {
+			return nil, err
+		}
+		if _, err := c.regular(ctx, &c.cur); err != nil {
+			return nil, err
+		}
+		return o.res, o.byHandle(ctx, false)
+	case nfs4.CLAIM_DELEGATE_CUR, nfs4.CLAIM_DELEG_CUR_FH:
+		return nil, nfs4.NFS4ERR_BAD_STATEID // none was given
+	}
+	return nil, nfs4.NFS4ERR_NOTSUPP
+}
+
+// An opening is an OPEN on its way.
+type opening struct {
+	c   *compound
+	a   *nfs4.OpenArgs
+	res *nfs4.OpenRes
+	set nfs4.Bitmap
+}
+
+// writable refuses to write to, or create in, a read-only export.
+func (o *opening) writable() error {
+	c, a := o.c, o.a
+	if c.cur.x != nil && !c.cur.acc.RW && (a.ShareAccess&nfs4.OPEN4_SHARE_ACCESS_WRITE != 0 || a.How.Type == nfs4.OPEN4_CREATE) {
+		return nfs4.NFS4ERR_ROFS
+	}
+	return nil
+}
+
+func (o *opening) owner() fs.Owner {
+	return fs.Owner{Client: o.c.client.Owner(), Owner: o.a.Owner.Owner}
+}
+
+// byName is CLAIM_NULL. The backend opens first, since the handle is not known; then our own rules are
+// applied, and if they refuse, the open is undone.
+func (o *opening) byName(ctx context.Context) error {
+	c, a := o.c, o.a
+	name := a.Claim.File
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if c.cur.junction(name) != nil {
+		return nfs4.NFS4ERR_ISDIR
+	}
+	req := &fs.OpenRequest{Owner: o.owner(), Access: share(a.ShareAccess), Deny: share(a.ShareDeny), Dir: c.cur.h, Name: name}
+	if err := o.how(req); err != nil {
+		return err
+	}
+	ticket, err := c.s.state.BeginOpen(c.client, a.Owner.Owner)
+	if err != nil {
+		return err
+	}
+	defer ticket.End()
+	if req.Create == fs.Unchecked && req.Attr.Size != nil {
+		// It truncates, which cannot be undone: judge it before, if the file is there.
+		if h, _, err := c.cur.b.Lookup(ctx, c.cur.cred, c.cur.h, name); err == nil {
+			if _, err := o.check(ctx, h); err != nil {
+				return err
+			}
+		}
+	}
+	out, err := c.cur.b.Open(ctx, c.cur.cred, req)
+	if errors.Is(err, fs.ShareDenied) {
+		// Perhaps by something that is only kept by courtesy.
+		if h, _, lerr := c.cur.b.Lookup(ctx, c.cur.cred, c.cur.h, name); lerr == nil {
+			evicted, cerr := o.check(ctx, h)
+			if cerr != nil {
+				return cerr
+			}
+			if evicted {
+				out, err = c.cur.b.Open(ctx, c.cur.cred, req)
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	file, err := c.sub(ctx, &c.cur, out.File)
+	if err != nil {
+		c.s.undoOpen(c.cur.b, req.Owner, out.File)
+		return err
+	}
+	o.res.Cinfo = cinfo(out.Change)
+	switch {
+	case out.Created && a.How.Mode >= nfs4.EXCLUSIVE4:
+		// The verifier may be kept in the times, which the client then sets.
+		o.res.AttrSet = o.set.Or(nfs4.Bits(nfs4.FATTR4_TIME_ACCESS, nfs4.FATTR4_TIME_MODIFY))
+	case out.Created:
+		o.res.AttrSet = o.set
+	case a.How.Type == nfs4.OPEN4_CREATE && a.How.Mode >= nfs4.EXCLUSIVE4:
+		o.res.AttrSet = o.set.Or(nfs4.Bits(nfs4.FATTR4_TIME_ACCESS, nfs4.FATTR4_TIME_MODIFY)) // our own, asked again
+	case req.Create == fs.Unchecked && req.Attr.Size != nil:
+		o.res.AttrSet = nfs4.Bits(nfs4.FATTR4_SIZE)
+	}
+	return o.settle(ctx, file, &state.OpenRequest{
+		Owner: a.Owner.Owner, File: file.handle, Access: req.Access, Deny: req.Deny, Cred: file.cred, Name: name, Ticket: ticket,
+	}, out)
+}
+
+// byHandle is CLAIM_FH and CLAIM_PREVIOUS: our rules first, then journal and backend side by side.
+func (o *opening) byHandle(ctx context.Context, reclaim bool) error {
+	c, a := o.c, o.a
+	return o.settle(ctx, c.cur, &state.OpenRequest{
+		Owner: a.Owner.Owner, File: c.cur.handle, Access: share(a.ShareAccess), Deny: share(a.ShareDeny), Reclaim: reclaim, Cred: c.cur.cred,
+	}, nil)
+}
+
+// settle makes the open of a file state. opened is set if the backend has it already.
+func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, opened *fs.OpenResult) error {
+	c := o.c
+	p, eff, err := c.s.state.PrepareOpen(ctx, c.client, req)
+	c.s.runEffects(eff)
+	if err != nil {
+		if req.Reclaim {
+			c.s.reclaimed(c, "open", req.Owner, file.handle, fs.Range{}, fs.NoLock, err)
+		}
+		return err
+	}
+	c.s.evict(p.Evict)
+	var call func() error
+	if p.Call != state.CallNone {
+		breq := p.Request
+		breq.File, breq.Reclaim = file.h, p.Call == state.CallReclaim
+		call = func() error {
+			out, err := file.b.Open(ctx, file.cred, &breq)
+			if err == nil {
+				opened = out
+			}
+			return err
+		}
+	}
+	berr, jerr := c.s.both(ctx, p.Batch, call)
+	sid, eff, err := p.Settle(berr, jerr)
+	c.effects(eff)
+	if req.Reclaim {
+		c.s.reclaimed(c, "open", req.Owner, file.handle, fs.Range{}, fs.NoLock, err)
+		if errors.Is(berr, fs.NoGrace) {
+			c.s.noGrace(c.cur.x)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	o.res.Stateid = sid
+	o.res.Rflags = nfs4.OPEN4_RESULT_LOCKTYPE_POSIX
+	if opened == nil || opened.MayNotify {
+		o.res.Rflags |= nfs4.OPEN4_RESULT_MAY_NOTIFY_LOCK
+	}
+	o.res.Delegation = o.noDelegation()
+	c.set(file)
+	c.curSid = sid
+	return nil
+}
+
+// check judges an open without doing it, and takes away what stands in its way only by courtesy.
+func (o *opening) check(ctx context.Context, h fs.Handle) (evicted bool, err error) {
+	c := o.c
+	r, err := c.sub(ctx, &c.cur, h)
+	if err != nil {
+		return false, err
+	}
+	evict, err := c.s.state.CheckOpen(ctx, c.client, o.a.Owner.Owner, r.handle, share(o.a.ShareAccess), share(o.a.ShareDeny))
+	if err != nil {
+		c.s.evict(evict)
+		return false, err
+	}
+	evicted = !evict.Empty()
+	c.s.evict(evict)
+	return evicted, nil
+}
+
+// how is the way to create.
+func (o *opening) how(req *fs.OpenRequest) error {
+	h := &o.a.How
+	if h.Type != nfs4.OPEN4_CREATE {
+		return nil
+	}
+	switch h.Mode {
+	case nfs4.UNCHECKED4:
+		req.Create = fs.Unchecked
+	case nfs4.GUARDED4:
+		req.Create = fs.Guarded
+	case nfs4.EXCLUSIVE4, nfs4.EXCLUSIVE4_1:
+		req.Create, req.Verifier = fs.Exclusive, h.Verf
+	}
+	if h.Mode == nfs4.EXCLUSIVE4 {
+		return nil
+	}
+	if h.Mode == nfs4.EXCLUSIVE4_1 && !exclcreat.Contains(h.Attrs.Mask.And(o.c.supported(&o.c.cur))) {
+		return nfs4.NFS4ERR_INVAL
+	}
+	set, bits, err := o.c.setAttr(&o.c.cur, &h.Attrs, true)
+	if err != nil {
+		return err
+	}
+	if set.Size != nil && *set.Size != 0 {
+		return nfs4.NFS4ERR_INVAL
+	}
+	req.Attr, o.set = set, bits
+	return nil
+}
+
+// noDelegation says why there is none, if the client asked for one: 18.16.3.
+func (o *opening) noDelegation() nfs4.OpenDelegation {
+	why := uint32(nfs4.WND4_RESOURCE)
+	switch o.a.ShareAccess & nfs4.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK {
+	case nfs4.OPEN4_SHARE_ACCESS_WANT_NO_PREFERENCE:
+		return nfs4.OpenDelegation{Type: nfs4.OPEN_DELEGATE_NONE}
+	case nfs4.OPEN4_SHARE_ACCESS_WANT_NO_DELEG:
+		why = nfs4.WND4_NOT_WANTED
+	case nfs4.OPEN4_SHARE_ACCESS_WANT_CANCEL:
+		why = nfs4.WND4_CANCELLED
+	}
+	return nfs4.OpenDelegation{Type: nfs4.OPEN_DELEGATE_NONE_EXT, Why: why}
+}

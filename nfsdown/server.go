@@ -1,0 +1,294 @@
+package nfsdown
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/fs"
+	"holdfast/internal/clock"
+	"holdfast/internal/rpc"
+	"holdfast/journal"
+	"holdfast/nfsdown/state"
+)
+
+// A Server is an NFS server. Its methods may be called from many goroutines.
+//
+// Goroutines: those of package rpc for each connection, one for each request; background ones, which s.wg
+// counts, for callbacks, effects and the end of grace.
+//
+// Lock order: no mutex of this package is held while another is taken, nor across I/O.
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	state *state.Server
+	tree  atomic.Pointer[tree]
+	stats *opStats
+	born  time.Time
+
+	rpc    rpc.Server
+	ctx    context.Context // ends when the server is shut down
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // background work
+
+	notices chan struct{} // as many as CB_NOTIFY_LOCK under way
+
+	chanMu sync.Mutex
+	// +checklocks:chanMu
+	channels map[*state.Session]*channel
+
+	mu sync.Mutex
+	// running are the requests of a session, so that they can be interrupted.
+	// +checklocks:mu
+	running map[*state.Session]map[*context.CancelCauseFunc]struct{}
+	// +checklocks:mu
+	conns map[*conn]struct{}
+	// +checklocks:mu
+	heard map[heard]struct{} // the backends that we listen to
+	// +checklocks:mu
+	stopping bool
+	// +checklocks:mu
+	timer clock.Timer
+	// +checklocks:mu
+	graceEnding bool // somebody is in finishGrace
+	// +checklocks:mu
+	graceAgain bool // and is to look again
+	// +checklocks:mu
+	graceReason string // why it ends, for the log
+}
+
+type heard struct {
+	id uint32
+	b  fs.Backend
+}
+
+// ErrStopped says that the server was shut down.
+var ErrStopped = errors.New("nfsdown: server stopped")
+
+// tick is how often leases are looked at.
+const tick = time.Second
+
+// New makes a server out of what the journal holds. If there is something to reclaim, grace begins now; else the
+// backends are told at once that no reclaim follows.
+func New(cfg Config) (*Server, error) {
+	cfg.setDefaults()
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, stats: new(opStats), born: cfg.Clock.Now(), channels: map[*state.Session]*channel{},
+		running: map[*state.Session]map[*context.CancelCauseFunc]struct{}{}, conns: map[*conn]struct{}{}, heard: map[heard]struct{}{},
+		notices: make(chan struct{}, maxNotices),
+	}
+	s.rpc.MaxConns = cfg.MaxConns
+	var snap *journal.Snapshot
+	if cfg.Journal != nil {
+		var err error
+		if snap, err = cfg.Journal.Load(); err != nil {
+			return nil, fmt.Errorf("nfsdown: journal: %w", err)
+		}
+	}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	if err := s.ReloadExports(s.ctx, cfg.Exports); err != nil {
+		s.cancel(ErrStopped)
+		return nil, err
+	}
+	s.state = state.New(cfg.State, snap)
+	s.event(&journal.Event{Type: "boot", Text: fmt.Sprintf("epoch %d", s.cfg.State.Epoch)})
+	if s.state.Phase() == state.GraceNone {
+		s.background(func(ctx context.Context) { s.reclaimComplete(ctx) })
+	} else {
+		g := s.state.GraceInfo()
+		s.log.Info("grace period begins", "left", g.Left, "clients", g.Expected, "journal_complete", g.Complete)
+		s.event(&journal.Event{Type: "grace", Result: "begin", Text: fmt.Sprintf("%d clients expected, %v left, journal complete: %v", g.Expected, g.Left, g.Complete)})
+	}
+	s.mu.Lock()
+	s.timer = cfg.Clock.AfterFunc(tick, s.expire)
+	s.mu.Unlock()
+	return s, nil
+}
+
+// expire drops what is over, and comes again.
+func (s *Server) expire() {
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		return
+	}
+	s.timer = s.cfg.Clock.AfterFunc(tick, s.expire)
+	s.mu.Unlock()
+	if eff := s.state.Expire(); !eff.Empty() {
+		s.background(func(context.Context) { s.runEffects(eff) })
+	}
+	if s.state.Phase() == state.GraceActive {
+		s.GraceMayEnd()
+	}
+}
+
+// Serve accepts connections from l until ctx ends or the server is shut down. It may run for several listeners.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	err := s.rpc.Serve(ctx, l, func(nc net.Conn) (rpc.Options, error) { return s.options(nc), nil })
+	if errors.Is(err, rpc.ErrServerClosed) {
+		return ErrStopped
+	}
+	return err
+}
+
+// ServeConn serves one connection that is there already, and returns at once.
+func (s *Server) ServeConn(nc net.Conn) *rpc.Conn { return rpc.NewConn(nc, s.options(nc)) }
+
+func (s *Server) options(nc net.Conn) rpc.Options {
+	c := s.newConn(nc)
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	return rpc.Options{
+		MaxRecord: int(s.cfg.State.MaxRequest) + 4096, MaxInflight: s.cfg.MaxInflight, Handler: c,
+		IdleTimeout: s.cfg.IdleTimeout, ReadTimeout: s.cfg.ReadTimeout, WriteTimeout: s.cfg.WriteTimeout,
+		OnClose: func(error) {
+			s.mu.Lock()
+			delete(s.conns, c)
+			s.mu.Unlock()
+			if rc := c.rpc.Load(); rc != nil {
+				s.unbindBack(rc)
+			}
+		},
+	}
+}
+
+// Shutdown takes no more requests, waits for those that run, or for ctx, and ends the background work. State at
+// the backends stays as it is: after a restart clients reclaim. Journal and backends are the caller's to close.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopping = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	err := s.rpc.Shutdown(ctx)
+	s.cancel(ErrStopped)
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = errors.Join(err, context.Cause(ctx))
+	}
+	return err
+}
+
+// ReloadExports replaces the exports. Handles of an export that is no longer there are stale; its state
+// stays until its clients give it back or their leases end.
+func (s *Server) ReloadExports(ctx context.Context, exports []Export) error {
+	t, warnings, err := newTree(ctx, exports, s.cfg.Lookup, s.cfg.Clock.Now())
+	if err != nil {
+		return fmt.Errorf("nfsdown: %w", err)
+	}
+	for _, w := range warnings {
+		s.log.Warn("export", "err", w)
+	}
+	for _, x := range t.list {
+		h := heard{x.ID, x.Backend}
+		s.mu.Lock()
+		_, known := s.heard[h]
+		s.heard[h] = struct{}{}
+		s.mu.Unlock()
+		if !known {
+			x.Backend.Subscribe(&listener{s: s, id: x.ID, b: x.Backend})
+		}
+	}
+	s.tree.Store(t)
+	return nil
+}
+
+// enter counts a request; it fails when the server stops. The context lives as long as the server, not as the
+// connection: a request whose connection dies goes on, and a retry gets its answer (RFC 8881 2.10.6.2).
+func (s *Server) enter() (context.Context, func(), error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return nil, nil, ErrStopped
+	}
+	s.wg.Add(1)
+	return s.ctx, s.wg.Done, nil
+}
+
+// track makes a context that Interrupt cancels.
+func (s *Server) track(ctx context.Context, ss *state.Session) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	key := &cancel
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[ss] == nil {
+		s.running[ss] = map[*context.CancelCauseFunc]struct{}{}
+	}
+	s.running[ss][key] = struct{}{}
+	return ctx, func() {
+		s.mu.Lock()
+		delete(s.running[ss], key)
+		if len(s.running[ss]) == 0 {
+			delete(s.running, ss)
+		}
+		s.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// background runs f in a goroutine that Shutdown waits for.
+func (s *Server) background(f func(ctx context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return
+	}
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		f(s.ctx)
+	}()
+}
+
+// commit makes a batch durable. It does not end with the request: the journal answers soon, and an outcome that
+// is not known would be worse than waiting.
+func (s *Server) commit(ctx context.Context, b *journal.Batch) error {
+	if s.cfg.Journal == nil || b == nil || b.Empty() {
+		return nil
+	}
+	return s.cfg.Journal.Commit(context.WithoutCancel(ctx), b)
+}
+
+// both commits a batch and calls the backend side by side, so that a grant takes the longer of the two.
+func (s *Server) both(ctx context.Context, b *journal.Batch, call func() error) (backend, journal error) {
+	switch {
+	case call == nil:
+		return nil, s.commit(ctx, b)
+	case s.cfg.Journal == nil || b == nil || b.Empty():
+		return call(), nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	journal = s.commit(ctx, b)
+	return <-done, journal
+}
+
+// event adds to the journal's audit trail.
+func (s *Server) event(e *journal.Event) {
+	if s.cfg.Journal == nil {
+		return
+	}
+	b := new(journal.Batch)
+	b.AddEvent(e)
+	s.Post(b)
+}
+
+// reclaimed notes the outcome of a reclaim.
+func (s *Server) reclaimed(c *compound, what, owner string, file fs.Handle, r fs.Range, t fs.LockType, err error) {
+	result := "granted"
+	if err != nil {
+		result = toStatus(err).String()
+		s.log.Warn("reclaim refused", "what", what, "client", fs.Owner{Client: c.client.Owner(), Owner: owner}, "status", result, "err", err)
+	}
+	s.event(&journal.Event{Type: "reclaim", Client: c.client.Owner(), Owner: owner, File: file, Range: r, Lock: t, Result: result, Text: what})
+}
