@@ -24,7 +24,7 @@ type Config struct {
 	MinorVersion uint32
 	// NConnect is the number of connections, 1 to 16; the default is 1.
 	NConnect int
-	// Slots is how many requests may be outstanding, at least 1; the default is 64. The server may
+	// Slots is how many requests may be outstanding, 1 to 1024; the default is 128. The server may
 	// allow fewer.
 	Slots int
 	// MaxRead and MaxWrite bound the payload of one READ and WRITE, in bytes; the default is 1 MiB. The
@@ -152,7 +152,7 @@ func (c *Config) setDefaults() {
 	}
 	c.NConnect = min(max(c.NConnect, 1), 16)
 	if c.Slots <= 0 {
-		c.Slots = 64
+		c.Slots = 128
 	}
 	if c.MaxRead <= 0 {
 		c.MaxRead = 1 << 20

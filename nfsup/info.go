@@ -71,3 +71,76 @@ func (s OpStat) MeanRTT() time.Duration {
 	}
 	return s.RTT / time.Duration(s.Count)
 }
+
+// Info tells about the client now.
+func (c *Client) Info() Info {
+	const overhead = 512 // of a COMPOUND around the payload of READ or WRITE
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := Info{
+		Addr:            c.cfg.Addr,
+		MinorVersion:    c.minor,
+		ClientID:        c.clientID,
+		ServerOwner:     c.serverOwner,
+		ServerScope:     c.serverScope,
+		ServerImpl:      c.serverImpl,
+		Lease:           c.lease,
+		RetainGranted:   c.resFlags&nfs4.EXCHGID4_FLAG_RETAIN_STATE != 0,
+		Reclaimable:     c.resFlags&nfs4.EXCHGID4_FLAG_RECLAIMABLE_R != 0,
+		AbsenceLimit:    c.absence,
+		ReclaimCap:      c.reclaimCap,
+		RTT:             time.Duration(c.rtt.Load()),
+		Reconnects:      c.reconnects.Load(),
+		Replays:         c.replays.Load(),
+		Incarnation:     c.incarnation,
+		ReclaimComplete: c.incarnation != 0 && c.completed == c.incarnation,
+		Recovering:      c.recovering,
+		BackChannel:     c.backUp.Load(),
+	}
+	lease := c.lease
+	if lease <= 0 {
+		lease = unknownLease
+	}
+	i.LeaseExpires = time.Unix(0, c.renewed.Load()).Add(lease)
+	if s := c.sess; s != nil {
+		i.SessionID = s.id
+		i.MaxRequest, i.MaxResponse, i.MaxOps = s.maxRequest, s.maxResponse, s.maxOps
+		i.MaxWrite = min(c.cfg.MaxWrite, s.maxRequest-overhead)
+		i.MaxRead = min(c.cfg.MaxRead, s.maxResponse-overhead)
+		i.Slots, i.SlotsInUse, i.SlotsWaiting = s.slots.use()
+	}
+	for _, l := range c.links {
+		ci := ConnInfo{Up: l.conn != nil, Outstanding: int(l.outstanding.Load())}
+		if l.conn != nil {
+			ci.Local, ci.Remote = l.conn.LocalAddr().String(), l.conn.RemoteAddr().String()
+		}
+		if l.err != nil {
+			ci.LastError = l.err.Error()
+		}
+		i.Conns = append(i.Conns, ci)
+	}
+	c.state.mu.Lock()
+	i.Opens, i.LockOwners = len(c.state.opens), len(c.state.locks)
+	c.state.mu.Unlock()
+	return i
+}
+
+// Identity is what a process that takes over must know.
+func (c *Client) Identity() Identity {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := Identity{
+		OwnerID:      c.cfg.OwnerID,
+		Verifier:     c.cfg.Verifier,
+		ClientID:     c.clientID,
+		CsaSequence:  c.csaNext,
+		ServerOwner:  c.serverOwner,
+		ServerScope:  c.serverScope,
+		Flags:        c.flags,
+		MinorVersion: c.minor,
+	}
+	if c.sess != nil {
+		id.Sessions = []nfs4.SessionID{c.sess.id}
+	}
+	return id
+}

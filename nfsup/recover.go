@@ -1,0 +1,407 @@
+package nfsup
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/internal/nfs4"
+)
+
+// drainTime is how long answers that may be on their way are waited for when a session was lost,
+// before its connections are closed.
+const drainTime = 500 * time.Millisecond
+
+// recover replaces a lost session, and everything behind it if need be: DESIGN 4, RFC 8881 8.4.2.
+// It returns nil when the client has ended.
+func (c *Client) recover(dead *session) *session {
+	begun := c.cfg.Clock.Now()
+	expires := c.LeaseExpires()
+	c.mu.Lock()
+	c.ready, c.recovering = false, true
+	c.notify()
+	c.mu.Unlock()
+	c.cfg.Logger.Warn("session with the origin lost", "why", dead.why())
+
+	if !c.drain(dead) {
+		return nil
+	}
+	if errors.Is(dead.why(), errReclaimNeeded) {
+		c.mu.Lock()
+		c.incarnation++ // the same client ID begins a new life
+		c.mu.Unlock()
+	}
+	rec := &Recovery{}
+	b := backoff{first: 50 * time.Millisecond, max: time.Second}
+	told := false
+	for {
+		sess, fresh, err := c.establish(c.ctx)
+		if err == nil {
+			if fresh && !told {
+				told = true
+				c.forgotten(begun, expires)
+			}
+			if err = c.settle(c.ctx, sess, rec); err == nil {
+				if fresh || told || rec.Opens+rec.Locks+rec.LostOpens+rec.LostLocks > 0 {
+					c.recovered(rec, begun)
+				}
+				if errors.Is(dead.why(), errBackChannelFault) || errors.Is(dead.why(), errReclaimNeeded) {
+					c.forget(sess, dead)
+				}
+				c.openGate(sess)
+				return sess
+			}
+			sess.kill(err)
+			if !c.drain(sess) {
+				return nil
+			}
+		}
+		if c.ctx.Err() != nil {
+			return nil
+		}
+		var fatal *fatalError
+		if errors.As(err, &fatal) {
+			c.die(err)
+			return nil
+		}
+		c.cfg.Logger.Warn("the origin is not back yet", "err", err)
+		if b.wait(c.ctx, c.cfg.Clock) != nil {
+			return nil
+		}
+	}
+}
+
+// drain waits until no request uses a dead session any more, so that the tables stand still; false if
+// the client ends. Answers get a moment to arrive, then the connections are closed.
+func (c *Client) drain(dead *session) bool {
+	tick, stop := after(c.cfg.Clock, drainTime)
+	defer stop()
+	select {
+	case <-dead.slots.drained:
+	case <-tick:
+	case <-c.ctx.Done():
+		return false
+	}
+	c.dropLinks()
+	select {
+	case <-dead.slots.drained:
+	case <-c.ctx.Done():
+		return false
+	}
+	c.mu.Lock()
+	c.sess = nil
+	c.notify()
+	c.mu.Unlock()
+	return true
+}
+
+// forgotten tells that the server does not know us any more. Which of the two it was is a guess; the
+// answers to the reclaims decide.
+func (c *Client) forgotten(now, expires time.Time) {
+	e := &c.cfg.Events
+	if now.After(expires) {
+		c.say("the origin forgot this client after its lease had ended; reclaiming")
+		if e.LeaseLost != nil {
+			e.LeaseLost()
+		}
+		return
+	}
+	c.say("the origin forgot this client, so it restarted; reclaiming")
+	if e.ServerRestarted != nil {
+		e.ServerRestarted()
+	}
+}
+
+func (c *Client) recovered(rec *Recovery, begun time.Time) {
+	rec.Took = c.cfg.Clock.Now().Sub(begun)
+	c.mu.Lock()
+	rec.Completed = c.completed == c.incarnation
+	c.mu.Unlock()
+	c.say("recovered in %v: %d opens and %d locks reclaimed, %d opens and %d locks lost",
+		rec.Took.Round(time.Millisecond), rec.Opens, rec.Locks, rec.LostOpens, rec.LostLocks)
+	if f := c.cfg.Events.Recovered; f != nil {
+		f(*rec)
+	}
+}
+
+// forget destroys a session that was given up although the server still has it.
+func (c *Client) forget(sess, old *session) {
+	conn, _, err := c.pick(c.ctx, sess)
+	if err == nil {
+		_, err = c.raw(c.ctx, conn, &nfs4.DestroySessionArgs{SessionID: old.id})
+	}
+	if s, ok := StatusOf(err); err != nil && !(ok && sessionLost(s)) {
+		c.cfg.Logger.Warn("the old session stays at the origin", "err", err)
+	}
+}
+
+// settle does what a session needs before the gate opens: reclaims from memory, RECLAIM_COMPLETE
+// unless it is delayed, and a look at the lease. errSessionDead: again with another one.
+func (c *Client) settle(ctx context.Context, sess *session, rec *Recovery) error {
+	if rec == nil {
+		rec = &Recovery{}
+	}
+	if err := c.reclaimAll(ctx, sess, rec); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	complete := c.completed == sess.incarnation
+	c.mu.Unlock()
+	// Reclaims of callers that wait at the gate come first; ReclaimComplete, which waits for them, sends it.
+	if !complete && c.state.promised() {
+		if err := c.sendComplete(ctx, sess); err != nil {
+			return err
+		}
+	}
+	return c.readLease(ctx, sess)
+}
+
+// readLease asks for lease_time, and for the two limits of the retention draft if it was agreed to.
+func (c *Client) readLease(ctx context.Context, sess *session) error {
+	c.mu.Lock()
+	retain := c.resFlags&nfs4.EXCHGID4_FLAG_RETAIN_STATE != 0
+	c.mu.Unlock()
+	ask := nfs4.Bits(nfs4.FATTR4_LEASE_TIME)
+	if retain {
+		ask.Set(nfs4.FATTR4_RETAIN_ABSENCE_LIMIT)
+		ask.Set(nfs4.FATTR4_RETAIN_RECLAIM_CAP)
+	}
+	err := c.runOn(ctx, sess, &request{
+		cred:    c.cfg.Cred,
+		patient: c.cfg.DelayTime,
+		build:   fixed([]nfs4.Args{&nfs4.PutrootfhArgs{}, &nfs4.GetattrArgs{Request: ask}}),
+		use: func(res []nfs4.Res) error {
+			a := &res[1].(*nfs4.GetattrRes).Attrs
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if a.Mask.Has(nfs4.FATTR4_LEASE_TIME) {
+				c.lease = time.Duration(a.LeaseTime) * time.Second
+			}
+			c.absence, c.reclaimCap = 0, 0
+			if a.Mask.Has(nfs4.FATTR4_RETAIN_ABSENCE_LIMIT) {
+				c.absence = time.Duration(a.RetainAbsenceLimit) * time.Second
+			}
+			if a.Mask.Has(nfs4.FATTR4_RETAIN_RECLAIM_CAP) {
+				c.reclaimCap = time.Duration(a.RetainReclaimCap) * time.Second
+			}
+			return nil
+		},
+	})
+	if _, refused := StatusOf(err); err != nil && refused {
+		c.cfg.Logger.Warn("the origin does not tell its lease time", "err", err, "assumed", c.lapse())
+		return nil
+	}
+	return err
+}
+
+// reclaimAll reclaims every open and lock that is not of this incarnation. What the server refuses is
+// lost. An error means that the session was lost first; what was reclaimed by then counts.
+func (c *Client) reclaimAll(ctx context.Context, sess *session, rec *Recovery) error {
+	opens, forbidden := c.state.toReclaim(sess.incarnation)
+	if len(opens) == 0 {
+		return nil
+	}
+	if forbidden != nil {
+		for _, o := range opens {
+			c.lose(o, forbidden, rec)
+		}
+		return nil
+	}
+	limit, _, _ := sess.slots.use()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(min(limit, 64))
+	for _, o := range opens {
+		g.Go(func() error { return c.reclaimOpen(ctx, sess, o, rec) })
+	}
+	return g.Wait()
+}
+
+// reclaimPatience is how long a reclaim is repeated after NFS4ERR_DELAY before it counts as lost.
+const reclaimPatience = time.Minute
+
+// reclaimOpen reclaims an open, once for each combination of modes that it was made of: a later
+// OPEN_DOWNGRADE may name any of them (18.18.3). Then the locks under it.
+func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, rec *Recovery) error {
+	for _, m := range c.state.modesOf(o).list() {
+		access, deny := m.wire()
+		var sid nfs4.Stateid
+		err := c.runOn(ctx, sess, &request{
+			cred:    o.cred,
+			patient: reclaimPatience,
+			grace:   true,
+			build: fixed([]nfs4.Args{&nfs4.PutfhArgs{FH: o.key.fh}, &nfs4.OpenArgs{
+				ShareAccess: access,
+				ShareDeny:   deny,
+				Owner:       nfs4.StateOwner{ClientID: sess.clientID, Owner: string(o.key.owner[:])},
+				Claim:       nfs4.OpenClaim{Type: nfs4.CLAIM_PREVIOUS},
+			}}),
+			use: func(res []nfs4.Res) error {
+				r := res[1].(*nfs4.OpenRes)
+				sid = r.Stateid
+				c.dropDelegation(o.cred, o.key.fh, &r.Delegation)
+				return nil
+			},
+		})
+		if err != nil {
+			if aborted(ctx, err) {
+				return err
+			}
+			c.lose(o, err, rec)
+			return nil
+		}
+		c.state.reclaimedOpen(o, sid)
+	}
+	c.state.count(func() { rec.Opens++ })
+	for _, l := range c.state.locksUnder(o) {
+		if err := c.reclaimLocks(ctx, sess, o, l, rec); err != nil {
+			return err
+		}
+	}
+	c.state.finish(o, sess.incarnation)
+	return nil
+}
+
+// reclaimLocks reclaims the ranges of a lock-owner, the first one under the open, the others by the
+// lock stateid that it gave, several to a COMPOUND.
+func (c *Client) reclaimLocks(ctx context.Context, sess *session, o *openState, l *lockState, rec *Recovery) error {
+	perCompound := max(1, min(sess.maxOps-2, 8))
+	c.state.owe(l)
+	for {
+		set, under := c.state.owed(l, perCompound)
+		if len(set) == 0 {
+			return nil
+		}
+		var status nfs4.Status
+		got := 0
+		err := c.runOn(ctx, sess, &request{
+			cred:    l.cred,
+			patient: reclaimPatience,
+			grace:   true,
+			all:     true,
+			build: func(*session) ([]nfs4.Args, error) {
+				ops := []nfs4.Args{&nfs4.PutfhArgs{FH: l.key.fh}}
+				for _, h := range set {
+					a := c.state.lockArgs(o, l, h.Range, h.Write, false, true)
+					if under {
+						a.Locker.LockStateid.Seqid = 0 // the one before in this COMPOUND changes it
+					}
+					ops = append(ops, a)
+				}
+				return ops, nil
+			},
+			use: func(res []nfs4.Res) error {
+				for _, r := range res[1:] {
+					lr, ok := r.(*nfs4.LockRes)
+					if !ok || lr.Status != nfs4.NFS4_OK {
+						break
+					}
+					c.state.locked(l, set[got].Range, set[got].Write, lr.LockStateid)
+					got++
+				}
+				status = res[len(res)-1].Stat()
+				return nil
+			},
+		})
+		if err == nil && status != nfs4.NFS4_OK {
+			err = &StatusError{Op: nfs4.OP_LOCK, Status: status, Index: got + 1}
+		}
+		c.state.count(func() { rec.Locks += got })
+		switch {
+		case err == nil:
+		case aborted(ctx, err):
+			return err // what is owed stays so
+		case got > 0 && (status == nfs4.NFS4ERR_DELAY || status == nfs4.NFS4ERR_GRACE):
+		default:
+			h := set[got]
+			c.state.forgive(l, h.Range)
+			c.lost(rec, &Revocation{
+				Kind: KindLock, OpenOwner: o.key.owner, LockOwner: l.key.owner, FH: l.key.fh,
+				Ranges: RangeSet{h}, Why: err,
+			})
+		}
+	}
+}
+
+// aborted tells an error that is about the session from an answer of the server.
+func aborted(ctx context.Context, err error) bool {
+	return err == errSessionDead || ctx.Err() != nil
+}
+
+// lose takes an open and its locks out of the tables and tells.
+func (c *Client) lose(o *openState, why error, rec *Recovery) {
+	for _, r := range c.state.drop(o, why) {
+		c.lost(rec, &r)
+	}
+}
+
+// lost counts and tells a loss.
+func (c *Client) lost(rec *Recovery, r *Revocation) {
+	c.state.count(func() {
+		if rec == nil {
+			return
+		}
+		if r.Kind == KindOpen {
+			rec.LostOpens++
+		} else {
+			rec.LostLocks += len(r.Ranges)
+		}
+	})
+	c.cfg.Logger.Warn("state at the origin is lost", "kind", r.Kind, "fh", r.FH, "ranges", r.Ranges, "why", r.Why)
+	if f := c.cfg.Events.Revoked; f != nil {
+		f(*r)
+	}
+}
+
+// ReclaimComplete promises that no reclaim follows, RFC 8881 18.51. It waits for reclaims that run.
+// It is sent once for each client ID; called again, it does nothing (I5).
+func (c *Client) ReclaimComplete(ctx context.Context) error {
+	_, err := detach(c, ctx, func(ctx context.Context, _ func() bool) (struct{}, error) {
+		return struct{}{}, c.reclaimComplete(ctx)
+	})
+	return err
+}
+
+func (c *Client) reclaimComplete(ctx context.Context) error {
+	if err := c.rcTurn.take(ctx, true); err != nil {
+		return err
+	}
+	defer c.rcTurn.give(true)
+	if err := c.state.promise(ctx); err != nil {
+		return err
+	}
+	for {
+		sess, err := c.gate(ctx)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		complete := c.completed == sess.incarnation
+		c.mu.Unlock()
+		if complete {
+			return nil
+		}
+		if err := c.sendComplete(ctx, sess); err != errSessionDead {
+			return err
+		}
+	}
+}
+
+// sendComplete is RECLAIM_COMPLETE of all file systems.
+func (c *Client) sendComplete(ctx context.Context, sess *session) error {
+	err := c.runOn(ctx, sess, &request{
+		cred:    c.cfg.Cred,
+		patient: reclaimPatience,
+		sticky:  true,
+		build:   fixed([]nfs4.Args{&nfs4.ReclaimCompleteArgs{}}),
+	})
+	// COMPLETE_ALREADY: an earlier try had arrived.
+	if err != nil && !errors.Is(err, nfs4.NFS4ERR_COMPLETE_ALREADY) {
+		return err
+	}
+	c.mu.Lock()
+	c.completed = sess.incarnation
+	c.mu.Unlock()
+	return nil
+}
