@@ -1,0 +1,86 @@
+package remote
+
+import (
+	"holdfast/fs"
+	"holdfast/internal/nfs4"
+	"holdfast/nfsup"
+)
+
+// events are nfsup's news. None of the functions blocks or calls back into nfsup.
+func (r *Remote) events() nfsup.Events {
+	return nfsup.Events{
+		LockAvailable: func(fh nfs4.FH, up UpOwner) { r.waiters.notify(up, fh) },
+		Revoked:       r.revoked,
+		Recall: func(fh nfs4.FH, any bool) {
+			r.log.Info("the origin recalls state that is not held here", "any", any)
+		},
+		ServerRestarted: func() {
+			r.stats.originRestarts.Add(1)
+			r.originChanged()
+			r.log.Warn("the origin has restarted; reclaiming from memory")
+		},
+		LeaseLost: func() {
+			r.stats.leasesLost.Add(1)
+			r.originChanged()
+			r.log.Error("the lease at the origin is lost; what others have taken meanwhile is named below")
+		},
+		Recovered: func(rec nfsup.Recovery) {
+			r.mu.Lock()
+			r.lastRecovery = rec
+			r.mu.Unlock()
+			r.log.Info("recovered at the origin", "opens", rec.Opens, "locks", rec.Locks,
+				"lost_opens", rec.LostOpens, "lost_locks", rec.LostLocks, "took", rec.Took, "complete", rec.Completed)
+		},
+		Connected: func(conn int) { r.log.Info("connected to the origin", "conn", conn) },
+		Disconnected: func(conn int, why error) {
+			r.log.Warn("disconnected from the origin", "conn", conn, "err", why)
+		},
+		BootEvent: func(text string) { r.log.Info(text) },
+		Dead: func(why error) {
+			r.mu.Lock()
+			r.dead = why
+			r.mu.Unlock()
+			r.log.Error("this mount can never work again", "err", why)
+		},
+	}
+}
+
+// originChanged forgets what may be different after a restart of the origin, RFC 8881 8.4.2: attributes
+// of file systems, cookie verifiers, and whether long handles still name the same files.
+func (r *Remote) originChanged() {
+	r.handles.originChanged()
+	r.caps.forget()
+	r.cache.staleAll()
+}
+
+// revoked passes on that state is lost, in the words of whom it belongs to.
+func (r *Remote) revoked(rev nfsup.Revocation) {
+	file, _, _ := r.seal.seal(rev.FH)
+	why := toFS("", rev.Why)
+	up := rev.OpenOwner
+	var locks fs.RangeSet
+	if rev.Kind == nfsup.KindLock {
+		up = rev.LockOwner
+		locks = fs.RangeSet{}
+		for _, h := range rev.Ranges {
+			t := fs.ReadLock
+			if h.Write {
+				t = fs.WriteLock
+			}
+			locks = append(locks, fs.Lock{Range: fs.Range(h.Range), Type: t})
+		}
+	}
+	owner, ok := r.owners.find(up)
+	if rev.Kind == nfsup.KindLock {
+		r.stats.revokedLocks.Add(1)
+	} else {
+		r.stats.revokedOpens.Add(1)
+		r.owners.closed(up, file)
+	}
+	if !ok {
+		r.log.Error("state was lost whose owner is not known", "why", why)
+		return
+	}
+	r.log.Warn("state at the origin is lost", "owner", owner.String(), "locks", len(locks), "why", why)
+	r.tell(func(l fs.Listener) { l.Revoked(owner, file, locks, why) })
+}

@@ -1,0 +1,136 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"holdfast/fs"
+	"holdfast/nfsup"
+)
+
+// Lock takes a byte range: LOCK, RFC 8881 18.10. With Wait it is READW_LT or WRITEW_LT, and a denied
+// request is announced when it may succeed: by the origin's CB_NOTIFY_LOCK, or by asking.
+//
+// With Reclaim it is a LOCK with reclaim under a reclaimed open, or nothing.
+func (r *Remote) Lock(ctx context.Context, cred *fs.Cred, req *fs.LockRequest) error {
+	leave, err := r.enter(ctx, "LOCK", req.Reclaim)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if req.Type != fs.ReadLock && req.Type != fs.WriteLock {
+		return fs.E("LOCK", fs.Inval, nil)
+	}
+	fh, err := r.resolve(ctx, req.File)
+	if err != nil {
+		return err
+	}
+	openUp := r.secret.upOwner(openOwner, req.OpenOwner)
+	lockUp := r.secret.upOwner(lockOwner, req.LockOwner)
+	r.owners.begin(lockUp, req.LockOwner)
+	defer r.owners.end(lockUp)
+	wait := req.Wait && !req.Reclaim // a reclaim never waits (18.10.3)
+	var w *waiter
+	if wait {
+		w = r.waiters.add(lockUp, req, fh, cred)
+	}
+	err = r.up.Lock(ctx, r.upCred(cred), &nfsup.LockArgs{
+		FH:        fh,
+		OpenOwner: openUp,
+		LockOwner: lockUp,
+		Range:     nfsup.Range(req.Range),
+		Write:     req.Type == fs.WriteLock,
+		Wait:      wait,
+		Reclaim:   req.Reclaim,
+	})
+	if req.Reclaim {
+		r.countReclaim(err, &r.stats.reclaimedLocks)
+	}
+	if err == nil {
+		r.owners.locked(lockUp, openUp, req.File)
+	}
+	var denied *nfsup.DeniedError
+	isDenied := errors.As(err, &denied)
+	if w != nil {
+		if isDenied {
+			r.waiters.denied(w, r.owners.mayNotify(openUp, req.File))
+		} else {
+			r.waiters.remove(w)
+		}
+	}
+	if isDenied {
+		return r.denied(denied)
+	}
+	return r.fail("LOCK", err, req.File)
+}
+
+// countReclaim counts the origin's answer to a reclaim.
+func (r *Remote) countReclaim(err error, granted *atomic.Uint64) {
+	if err == nil {
+		granted.Add(1)
+		return
+	}
+	switch fs.CodeOf(toFS("", err)) {
+	case fs.NoGrace, fs.ReclaimBad, fs.ReclaimConflict:
+		r.stats.refusedReclaims.Add(1)
+	}
+}
+
+// denied converts the holder of the lock that stands in the way.
+func (r *Remote) denied(d *nfsup.DeniedError) error {
+	t := fs.ReadLock
+	if d.Write {
+		t = fs.WriteLock
+	}
+	return &fs.DeniedError{Range: fs.Range(d.Range), Type: t, Owner: r.owners.holder(d)}
+}
+
+// Unlock gives a byte range back: LOCKU, RFC 8881 18.12.
+func (r *Remote) Unlock(ctx context.Context, cred *fs.Cred, lock fs.Owner, file fs.Handle, rng fs.Range) error {
+	fh, err := r.resolve(ctx, file)
+	if err != nil {
+		return err
+	}
+	err = r.up.Unlock(ctx, r.secret.upOwner(lockOwner, lock), fh, nfsup.Range(rng))
+	if errors.Is(err, nfsup.ErrNoState) {
+		return nil
+	}
+	return r.fail("LOCKU", err, file)
+}
+
+// TestLock asks whether a lock would be denied: LOCKT, RFC 8881 18.11.
+func (r *Remote) TestLock(ctx context.Context, cred *fs.Cred, owner fs.Owner, file fs.Handle, rng fs.Range, t fs.LockType) error {
+	fh, err := r.resolve(ctx, file)
+	if err != nil {
+		return err
+	}
+	up := r.secret.upOwner(lockOwner, owner)
+	err = r.up.TestLock(ctx, r.upCred(cred), up, fh, nfsup.Range(rng), t == fs.WriteLock)
+	var denied *nfsup.DeniedError
+	if errors.As(err, &denied) {
+		return r.denied(denied)
+	}
+	return r.fail("LOCKT", err, file)
+}
+
+// ReleaseLockOwner forgets a lock-owner that holds nothing on the file: FREE_STATEID, RFC 8881 18.38.
+func (r *Remote) ReleaseLockOwner(ctx context.Context, lock fs.Owner, file fs.Handle) error {
+	fh, err := r.resolve(ctx, file)
+	if err != nil {
+		return err
+	}
+	up := r.secret.upOwner(lockOwner, lock)
+	err = r.up.FreeLockOwner(ctx, up, fh)
+	if err == nil || errors.Is(err, nfsup.ErrNoState) {
+		r.owners.unlocked(up, file)
+		return nil
+	}
+	return r.fail("FREE_STATEID", err, file)
+}
+
+// CancelWait takes a denied request out of the queue. The origin's own queue forgets it by itself: a
+// place in it is only a hint (RFC 8881 9.6).
+func (r *Remote) CancelWait(owner fs.Owner, file fs.Handle, rng fs.Range) {
+	r.waiters.cancel(r.secret.upOwner(lockOwner, owner), file, rng)
+}

@@ -1,0 +1,194 @@
+package remote
+
+import (
+	"time"
+
+	"holdfast/fs"
+)
+
+// maxNamesOf bounds the names of one directory to a part of its shard.
+func (s *shard) maxNamesOf() int { return max(s.limit/2, 16) }
+
+// lookup answers LOOKUP from memory. hit is false if the origin must be asked: the directory's
+// attributes are not fresh, the name was not seen beside them, or cred is not known to have search
+// permission. With hit, an empty child means that there is no such entry.
+func (c *cache) lookup(dir fs.Handle, name, cred string, now time.Time) (child fs.Handle, hit bool) {
+	s := c.shard(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.get(dir)
+	if n == nil || !n.isFresh(now) || n.attr.Change != n.namesAt {
+		return "", false
+	}
+	if n.access[cred].granted&fs.AccessLookup == 0 {
+		return "", false
+	}
+	child, hit = n.names[name]
+	return child, hit
+}
+
+// addName remembers the outcome of a LOOKUP beside the directory's change attribute at that moment.
+func (c *cache) addName(dir fs.Handle, name string, child fs.Handle, at uint64) {
+	s := c.shard(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[dir]
+	if n == nil || n.attr == nil || n.attr.Change != at || n.namesAt != at {
+		return
+	}
+	if n.names == nil {
+		n.names = make(map[string]fs.Handle)
+	}
+	if _, ok := n.names[name]; !ok {
+		for len(n.names) >= s.maxNamesOf() {
+			for k := range n.names {
+				delete(n.names, k)
+				s.weight--
+				break
+			}
+		}
+		s.weight++
+	}
+	n.names[name] = child
+	s.shrink(&c.counters.evicted)
+}
+
+// maxCreds bounds the decisions of one file. More credentials than that evict each other.
+const maxCreds = 64
+
+// access answers ACCESS from memory: ok if all wanted bits were asked for before by cred, and the
+// file's attributes are fresh.
+func (c *cache) access(h fs.Handle, cred string, want uint32, now time.Time) (granted uint32, ok bool) {
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.get(h)
+	if n == nil || !n.isFresh(now) {
+		return 0, false
+	}
+	b := n.access[cred]
+	if b.asked&want != want {
+		return 0, false
+	}
+	return b.granted & want, true
+}
+
+// addAccess remembers a decision of the origin beside the change attribute at that moment.
+func (c *cache) addAccess(h fs.Handle, cred string, asked, granted uint32, at uint64) {
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[h]
+	if n == nil || n.attr == nil || n.attr.Change != at {
+		return
+	}
+	if n.access == nil {
+		n.access = make(map[string]accessBits)
+	}
+	b, known := n.access[cred]
+	if !known {
+		for len(n.access) >= maxCreds {
+			for k := range n.access {
+				delete(n.access, k)
+				s.weight--
+				break
+			}
+		}
+		s.weight++
+	}
+	b.asked |= asked
+	b.granted = b.granted&^asked | granted&asked
+	n.access[cred] = b
+	s.shrink(&c.counters.evicted)
+}
+
+// getLink returns the target of a symbolic link whose attributes are fresh.
+func (c *cache) getLink(h fs.Handle, now time.Time) (string, bool) {
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.get(h); n != nil && n.isFresh(now) && n.link != nil {
+		return *n.link, true
+	}
+	return "", false
+}
+
+// setLink remembers a target beside the change attribute at that moment.
+func (c *cache) setLink(h fs.Handle, target string, at uint64) {
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[h]; n != nil && n.attr != nil && n.attr.Change == at {
+		n.link = &target
+	}
+}
+
+// page returns what follows cookie of a page that is still good for cred. A page with attributes is
+// good as long as a file's attributes at least are.
+func (c *cache) page(dir fs.Handle, cookie uint64, attrs bool, cred string, now time.Time) (entries []fs.DirEntry, eof, ok bool) {
+	s := c.shard(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.get(dir)
+	if n == nil || !n.isFresh(now) || n.attr.Change != n.namesAt ||
+		n.access[cred].granted&fs.AccessRead == 0 {
+		return nil, false, false
+	}
+	for _, p := range n.pages {
+		if attrs && (!p.attrs || now.Sub(p.read) >= c.times.RegMin) {
+			continue
+		}
+		if p.start == cookie {
+			return p.entries, p.eof, true
+		}
+		for i := range p.entries {
+			if p.entries[i].Cookie == cookie && i+1 < len(p.entries) {
+				return p.entries[i+1:], p.eof, true
+			}
+		}
+	}
+	return nil, false, false
+}
+
+// addPage remembers a page beside the directory's change attribute at that moment.
+func (c *cache) addPage(dir fs.Handle, p *dirPage, at uint64) {
+	s := c.shard(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[dir]
+	if n == nil || n.attr == nil || n.attr.Change != at || n.namesAt != at || len(p.entries) > s.maxNamesOf() {
+		return
+	}
+	before := n.weight()
+	keep := n.pages[:0:0]
+	for _, o := range n.pages {
+		if o.start != p.start {
+			keep = append(keep, o)
+		}
+	}
+	if len(keep) >= maxPages {
+		keep = keep[1:]
+	}
+	n.pages = append(keep, p)
+	s.weight += n.weight() - before
+	s.shrink(&c.counters.evicted)
+}
+
+// verifier is the cookie verifier that the origin gave last for the directory.
+func (c *cache) verifier(dir fs.Handle) (v [8]byte, ok bool) {
+	s := c.shard(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[dir]; n != nil {
+		return n.verf, n.verfOK
+	}
+	return v, false
+}
+
+func (c *cache) setVerifier(dir fs.Handle, v [8]byte) {
+	s := c.shard(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.make(dir)
+	n.verf, n.verfOK = v, true
+}

@@ -1,0 +1,431 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/fs"
+	"holdfast/internal/clock"
+	"holdfast/internal/nfs4"
+	"holdfast/journal"
+	"holdfast/nfsup"
+)
+
+// Recovery is how a restarted instance comes back to what it held.
+type Recovery string
+
+// The modes of DESIGN 3. Auto takes the best that there is.
+const (
+	RecoverAuto    Recovery = "auto"
+	RecoverReclaim Recovery = "reclaim"
+	RecoverResume  Recovery = "resume"
+)
+
+// ErrNoResume says that the mode resume was asked for.
+var ErrNoResume = errors.New("recovery mode resume is not in this version; set recovery to auto or reclaim")
+
+// Config says what to mount, and how. Name, Server and Path are needed; zero means the default for
+// all else.
+type Config struct {
+	// Name is the origin's name in the configuration. It is part of who we are there: with another name
+	// the instance is another client, and what the old one held is lost.
+	Name string
+	// Server is the origin, "host:port", and Path the directory there, from the root of its name space.
+	Server, Path string
+	// Minor is the highest minor version to use, 1 or 2 (the default).
+	Minor uint32
+	// NConnect is the number of connections, 1 to 16; the default is 1.
+	NConnect int
+
+	// Journal keeps identity and long handles. Without one, nothing survives a restart, and an origin
+	// whose filehandles are longer than 50 bytes cannot be used.
+	Journal *journal.Journal
+	// Epoch is the boot; zero means the journal's, or the time of start without one.
+	Epoch uint32
+	// Recovery is the mode; the default is RecoverAuto. RecoverResume fails with ErrNoResume.
+	Recovery Recovery
+	// Reexport says that an NFS server will serve this mount: RECLAIM_COMPLETE waits for
+	// [Remote.ReclaimComplete]. Without, the first open or lock sends it first.
+	Reexport bool
+	// Retain asks the origin to keep our state over our restart (draft-cel-nfsv4-state-retention).
+	Retain bool
+
+	// Times are the caching times of attributes; zero values mean the defaults of nfs(5).
+	Times AttrTimes
+	// CacheEntries bounds the memory of the caches, in files, names, decisions and directory entries,
+	// of some 200 bytes each; zero means 400,000.
+	CacheEntries int
+	// Domain, if not empty, is the only one whose owner names are looked up on this host.
+	Domain string
+
+	// Soft lets requests fail with Unreachable when the origin is silent for SoftTime (default 60 s).
+	// Otherwise the mount is hard: requests wait as long as their callers do.
+	Soft     bool
+	SoftTime time.Duration
+
+	Clock  clock.Clock  // default: clock.Real
+	Logger *slog.Logger // default: none
+
+	// Dial opens a connection to the origin; nil means TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+func (c *Config) setDefaults() error {
+	if c.Name == "" || c.Server == "" {
+		return errors.New("remote: an origin needs a name and a server")
+	}
+	if c.Recovery == "" {
+		c.Recovery = RecoverAuto
+	}
+	switch c.Recovery {
+	case RecoverAuto, RecoverReclaim:
+	case RecoverResume:
+		return ErrNoResume
+	default:
+		return fmt.Errorf("remote: recovery %q is none of auto, reclaim, resume", c.Recovery)
+	}
+	if c.CacheEntries <= 0 {
+		c.CacheEntries = 400_000
+	}
+	if c.SoftTime <= 0 {
+		c.SoftTime = time.Minute
+	}
+	if c.Clock == nil {
+		c.Clock = clock.Real
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Epoch == 0 && c.Journal != nil {
+		c.Epoch = c.Journal.Epoch()
+	}
+	if c.Epoch == 0 {
+		c.Epoch = uint32(c.Clock.Now().Unix())
+	}
+	return nil
+}
+
+// A Remote is the mount of one directory of an origin. It is made by Mount.
+type Remote struct {
+	cfg     Config
+	log     *slog.Logger
+	up      upstream
+	id      *identity
+	secret  secret
+	machine string
+
+	seal    *sealer
+	handles *handleMap
+	cache   *cache
+	ids     *idmap
+	owners  owners
+	phase   phase
+	waiters waiters
+	caps    capsTable
+	stats   counters
+
+	root   fs.Handle
+	rootFH nfs4.FH
+
+	ctx  context.Context // ends with the mount
+	stop context.CancelFunc
+
+	mu sync.Mutex
+	// +checklocks:mu
+	listeners []fs.Listener
+	// +checklocks:mu
+	lastRecovery nfsup.Recovery
+	// +checklocks:mu
+	dead error
+}
+
+var (
+	_ fs.Backend = (*Remote)(nil)
+	_ fs.Xattrs  = (*Remote)(nil)
+	_ fs.Sparse  = (*Remote)(nil)
+	_ fs.Copier  = (*Remote)(nil)
+	_ fs.Cloner  = (*Remote)(nil)
+)
+
+// counters are for Status.
+type counters struct {
+	reclaimedOpens, reclaimedLocks, refusedReclaims atomic.Uint64
+	revokedOpens, revokedLocks                      atomic.Uint64
+	polls, notified                                 atomic.Uint64
+	originRestarts, leasesLost                      atomic.Uint64
+}
+
+// Mount connects to the origin and finds the directory. ctx bounds Mount only; the mount ends by Close
+// or Abandon.
+//
+// With the journal of an earlier incarnation it is the same client, with a new verifier: a friendly
+// origin has killed the old stateids and holds what was under them for reclaims (DESIGN 3.4). The
+// caller then lets reclaims in, and calls ReclaimComplete when there are no more; if the journal is
+// intact and has none, at once.
+func Mount(ctx context.Context, cfg Config) (*Remote, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	r, err := newRemote(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	c, err := nfsup.Dial(ctx, nfsup.Config{
+		Addr:                 cfg.Server,
+		Dial:                 cfg.Dial,
+		MinorVersion:         cfg.Minor,
+		NConnect:             cfg.NConnect,
+		OwnerID:              r.id.rec.OwnerID,
+		Verifier:             r.id.rec.Verifier,
+		Cred:                 r.id.cred(),
+		Retain:               cfg.Retain,
+		DelayReclaimComplete: true,
+		Clock:                cfg.Clock,
+		Logger:               cfg.Logger,
+		Events:               r.events(),
+		Journal:              r.id.hooks(),
+	})
+	if err != nil {
+		r.stop()
+		return nil, fmt.Errorf("origin %s: %w", cfg.Server, err)
+	}
+	if err := r.attach(ctx, c); err != nil {
+		c.Abandon()
+		r.stop()
+		return nil, err
+	}
+	return r, nil
+}
+
+// newRemote makes a Remote that has no origin yet.
+func newRemote(ctx context.Context, cfg Config) (*Remote, error) {
+	id, err := loadIdentity(ctx, cfg.Journal, cfg.Name, cfg.Server, cfg.Epoch, cfg.Clock.Now)
+	if err != nil {
+		return nil, err
+	}
+	s := secret(id.rec.Secret)
+	r := &Remote{
+		cfg:     cfg,
+		log:     cfg.Logger.With("origin", cfg.Name),
+		id:      id,
+		secret:  s,
+		machine: id.rec.MachineName,
+		seal:    newSealer(s),
+		cache:   newCache(cfg.Times, cfg.CacheEntries),
+		ids:     newIDMap(cfg.Domain),
+	}
+	if cfg.Journal != nil {
+		r.handles = newHandleMap(cfg.Journal)
+	} else {
+		r.handles = newHandleMap(nil)
+	}
+	r.phase.phase = PhaseRecovering
+	r.phase.send = func(ctx context.Context) error {
+		return toFS("RECLAIM_COMPLETE", r.up.ReclaimComplete(ctx))
+	}
+	r.waiters.init(r)
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// attach takes the connection into use, and looks the directory up.
+func (r *Remote) attach(ctx context.Context, up upstream) error {
+	r.up = up
+	if r.cfg.Soft {
+		r.up = softUpstream{up, r.cfg.SoftTime}
+	}
+	info := up.Info()
+	if b := r.id.before; b != nil && len(b.Scope) > 0 && string(b.Scope) != info.ServerScope {
+		r.phase.lost = errScope
+		r.log.Warn("the origin's server scope has changed; what was held there is lost")
+	}
+	caps := map[string]string{}
+	if info.RetainGranted {
+		caps["retain"] = "granted"
+	}
+	r.id.learn(info.Lease, caps)
+	return r.findRoot(ctx)
+}
+
+// findRoot walks from the root of the origin's name space to the directory, in one round trip if the
+// origin takes as many operations.
+func (r *Remote) findRoot(ctx context.Context) error {
+	var names []string
+	for _, n := range strings.Split(r.cfg.Path, "/") {
+		switch n {
+		case "", ".":
+		case "..":
+			return fmt.Errorf("origin path %q: .. is not allowed", r.cfg.Path)
+		default:
+			names = append(names, n)
+		}
+	}
+	room := 32
+	if m := r.up.Info().MaxOps; m > 0 {
+		room = max(m-5, 1) // SEQUENCE, PUTROOTFH or PUTFH, GETFH, GETATTR, and one to spare
+	}
+	var fh nfs4.FH
+	var attr *fs.Attr
+	for first := true; first || len(names) > 0; first = false {
+		n := min(room, len(names))
+		ops := make([]nfs4.Args, 0, n+3)
+		if first {
+			ops = append(ops, &nfs4.PutrootfhArgs{})
+		} else {
+			ops = append(ops, putfh(fh))
+		}
+		for _, name := range names[:n] {
+			ops = append(ops, &nfs4.LookupArgs{Name: name})
+		}
+		ops = append(ops, getfh, getattr)
+		err := r.up.Compound(ctx, r.id.cred(), ops, func(res []nfs4.Res) (err error) {
+			fh = res[len(res)-2].(*nfs4.GetfhRes).FH
+			attr, err = r.ids.fromFattr(fattrAt(res, len(res)-1))
+			return err
+		})
+		if err != nil {
+			if i := errOp(err); i > 0 && i <= n {
+				return fmt.Errorf("origin path %q: %q: %w", r.cfg.Path, names[i-1], toFS("LOOKUP", err))
+			}
+			return fmt.Errorf("origin path %q: %w", r.cfg.Path, toFS("LOOKUP", err))
+		}
+		names = names[n:]
+	}
+	if attr.Type != fs.Directory {
+		return fmt.Errorf("origin path %q: %w", r.cfg.Path, fs.E("MOUNT", fs.NotDir, nil))
+	}
+	h, err := r.grant(ctx, fh, attr)
+	if err != nil {
+		return err
+	}
+	r.root, r.rootFH = h, fh
+	r.cache.seen(h, attr, r.cache.begin(), r.now())
+	caps, err := r.capsFor(ctx, h)
+	if err != nil {
+		return fmt.Errorf("origin path %q: %w", r.cfg.Path, err)
+	}
+	if caps.expire != nfs4.FH4_PERSISTENT {
+		r.log.Warn("the origin's filehandles are volatile: clients will see ESTALE when they expire", "fh_expire_type", caps.expire)
+	}
+	return nil
+}
+
+func (r *Remote) now() time.Time { return r.cfg.Clock.Now() }
+
+// Root is the handle of the directory.
+func (r *Remote) Root(context.Context) (fs.Handle, error) { return r.root, nil }
+
+// Subscribe adds a listener.
+func (r *Remote) Subscribe(l fs.Listener) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listeners = append(r.listeners[:len(r.listeners):len(r.listeners)], l)
+}
+
+// tell calls f for each listener.
+func (r *Remote) tell(f func(fs.Listener)) {
+	r.mu.Lock()
+	list := r.listeners
+	r.mu.Unlock()
+	for _, l := range list {
+		f(l)
+	}
+}
+
+// changed tells the listeners that somebody else changed a file.
+func (r *Remote) changed(h fs.Handle) {
+	r.tell(func(l fs.Listener) { l.Changed(h) })
+}
+
+// Close gives back all state at the origin and ends the mount.
+func (r *Remote) Close(ctx context.Context) error {
+	r.stop()
+	r.waiters.clear()
+	if err := r.up.Close(ctx); err != nil {
+		return toFS("CLOSE", err)
+	}
+	return nil
+}
+
+// Abandon ends the mount as kill -9 would: the origin hears nothing, and keeps our state for a while.
+func (r *Remote) Abandon() {
+	r.stop()
+	r.waiters.clear()
+	r.up.Abandon()
+}
+
+// ReclaimComplete says that no reclaim follows; see fs.Locks.
+func (r *Remote) ReclaimComplete(ctx context.Context) error { return r.phase.complete(ctx) }
+
+// enter lets an open or lock pass. A reclaim passes only before RECLAIM_COMPLETE. Another request, on a
+// mount without re-export, has RECLAIM_COMPLETE sent before it (DESIGN 3.9); with re-export it goes
+// upstream at once, and the origin says GRACE if it must.
+func (r *Remote) enter(ctx context.Context, op string, reclaim bool) (leave func(), err error) {
+	if reclaim {
+		return r.phase.enterReclaim(op)
+	}
+	if !r.cfg.Reexport {
+		if err := r.phase.complete(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return func() {}, nil
+}
+
+// resolve finds the origin's filehandle. It makes a round trip only for a long handle that was given
+// out by an earlier incarnation, at its first use.
+func (r *Remote) resolve(ctx context.Context, h fs.Handle) (nfs4.FH, error) {
+	fh, d, long, err := r.seal.open(h)
+	if err != nil || !long {
+		return fh, err
+	}
+	return r.handles.find(ctx, d, func(ctx context.Context, fh nfs4.FH) (id fileIdent, err error) {
+		ops := []nfs4.Args{putfh(fh), &nfs4.GetattrArgs{Request: nfs4.Bits(nfs4.FATTR4_FSID, nfs4.FATTR4_FILEID)}}
+		err = r.up.Compound(ctx, r.id.cred(), ops, func(res []nfs4.Res) error {
+			a := fattrAt(res, 1)
+			id = fileIdent{fs.FSID{Major: a.FSID.Major, Minor: a.FSID.Minor}, a.FileID}
+			return nil
+		})
+		return id, r.fail("PUTFH", err, h)
+	})
+}
+
+// grant makes the handle for a file that is about to be shown to somebody.
+func (r *Remote) grant(ctx context.Context, fh nfs4.FH, a *fs.Attr) (fs.Handle, error) {
+	if len(fh) == 0 {
+		return "", fs.E("GETFH", fs.ServerFault, errors.New("the origin gave an empty filehandle"))
+	}
+	h, d, long := r.seal.seal(fh)
+	if long {
+		if err := r.handles.put(ctx, []newHandle{{d, fh, identOf(a)}}); err != nil {
+			return "", err
+		}
+	}
+	return h, nil
+}
+
+// fail turns an error of a request about these files into one of fs. If a file is gone, so is what was
+// known of it. A handle with our seal that the origin does not take is stale, not bad.
+func (r *Remote) fail(op string, err error, files ...fs.Handle) error {
+	if err == nil {
+		return nil
+	}
+	err = toFS(op, err)
+	switch fs.CodeOf(err) {
+	case fs.BadHandle:
+		err = fs.E(op, fs.Stale, err)
+		fallthrough
+	case fs.Stale, fs.FHExpired:
+		for _, h := range files {
+			r.cache.drop(h)
+		}
+	}
+	return err
+}

@@ -1,0 +1,83 @@
+package remote
+
+import (
+	"context"
+
+	"holdfast/fs"
+	"holdfast/internal/nfs4"
+)
+
+// Rename moves an entry: RENAME, RFC 8881 18.26.
+func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, from string, toDir fs.Handle, to string) (source, target fs.ChangeInfo, err error) {
+	if err := checkName("RENAME", from); err != nil {
+		return source, target, err
+	}
+	if err := checkName("RENAME", to); err != nil {
+		return source, target, err
+	}
+	fromFH, err := r.resolve(ctx, fromDir)
+	if err != nil {
+		return source, target, err
+	}
+	toFH, err := r.resolve(ctx, toDir)
+	if err != nil {
+		return source, target, err
+	}
+	var res1 nfs4.RenameRes
+	var fromAttr, toAttr *fs.Attr
+	same := fromDir == toDir
+	start := r.cache.beginChange(fromDir)
+	if !same {
+		r.cache.beginChange(toDir)
+	}
+	ops := []nfs4.Args{putfh(fromFH), savefh, putfh(toFH), &nfs4.RenameArgs{OldName: from, NewName: to}, getattr, restorefh, getattr}
+	err = r.up.Compound(ctx, r.upCred(cred), ops, func(res []nfs4.Res) (err error) {
+		res1 = *res[3].(*nfs4.RenameRes)
+		if toAttr, err = r.ids.fromFattr(fattrAt(res, 4)); err != nil {
+			return err
+		}
+		fromAttr, err = r.ids.fromFattr(fattrAt(res, 6))
+		return err
+	})
+	if err != nil {
+		unknown := !refused(err) || errOp(err) > 3
+		r.cache.failChange(fromDir, unknown)
+		if !same {
+			r.cache.failChange(toDir, unknown)
+		}
+		return source, target, r.fail("RENAME", err, fromDir, toDir)
+	}
+	var moved, victim fs.Handle
+	r.endDir(fromDir, start, res1.SourceCinfo, fromAttr, func(names map[string]fs.Handle) {
+		moved = names[from]
+		if same && to == from {
+			return
+		}
+		names[from] = ""
+		if same {
+			victim = names[to]
+			rename(names, to, moved)
+		}
+	})
+	if !same {
+		r.endDir(toDir, start, res1.TargetCinfo, toAttr, func(names map[string]fs.Handle) {
+			victim = names[to]
+			rename(names, to, moved)
+		})
+	}
+	for _, h := range []fs.Handle{moved, victim} {
+		if h != "" {
+			r.cache.stale(h) // ctime, link count
+		}
+	}
+	return changeInfo(res1.SourceCinfo), changeInfo(res1.TargetCinfo), nil
+}
+
+// rename puts an entry in its new place; one whose handle is not known is not known there either.
+func rename(names map[string]fs.Handle, to string, moved fs.Handle) {
+	if moved == "" {
+		delete(names, to)
+		return
+	}
+	names[to] = moved
+}

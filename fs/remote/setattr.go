@@ -1,0 +1,62 @@
+package remote
+
+import (
+	"context"
+
+	"holdfast/fs"
+	"holdfast/internal/nfs4"
+)
+
+// SetAttr changes attributes: SETATTR, RFC 8881 18.30. A change of size goes under the stateid of the
+// open or the locks that io names.
+func (r *Remote) SetAttr(ctx context.Context, cred *fs.Cred, io fs.IORef, set *fs.SetAttr) (*fs.Attr, error) {
+	h := io.Handle
+	fh, err := r.resolve(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	f := setFattr(set, false)
+	ops := func(id nfs4.Stateid) []nfs4.Args {
+		return []nfs4.Args{putfh(fh), getchange, &nfs4.SetattrArgs{Stateid: id, Attrs: f}, getattr}
+	}
+	ch := change{handle: h, start: r.cache.beginChange(h), known: true, resetAccess: true}
+	use := func(res []nfs4.Res) (err error) {
+		ch.before = fattrAt(res, 1).Change
+		ch.attr, err = r.ids.fromFattr(fattrAt(res, 3))
+		return err
+	}
+	if set.Size != nil {
+		err = r.io(ctx, cred, io, fh, ops, use)
+	} else {
+		err = r.up.Compound(ctx, r.upCred(cred), ops(nfs4.AnonymousStateid), use)
+	}
+	if err != nil {
+		r.cache.failChange(h, true)
+		return nil, r.fail("SETATTR", err, h)
+	}
+	r.endChange(&ch)
+	return ch.attr, nil
+}
+
+// endChange takes in a change of ours, and tells the listeners if somebody else had one too.
+func (r *Remote) endChange(ch *change) {
+	if r.cache.endChange(ch, r.now()) {
+		r.changed(ch.handle)
+	}
+}
+
+// io runs operations under the state that ref names; the zero owners mean the anonymous stateid.
+func (r *Remote) io(ctx context.Context, cred *fs.Cred, ref fs.IORef, fh nfs4.FH, ops func(nfs4.Stateid) []nfs4.Args, use func([]nfs4.Res) error) error {
+	open, lock := r.ioOwners(ref)
+	return r.up.IO(ctx, r.upCred(cred), open, lock, fh, ops, use)
+}
+
+func (r *Remote) ioOwners(ref fs.IORef) (open, lock UpOwner) {
+	if !ref.Open.IsZero() {
+		open = r.secret.upOwner(openOwner, ref.Open)
+	}
+	if !ref.Lock.IsZero() {
+		lock = r.secret.upOwner(lockOwner, ref.Lock)
+	}
+	return open, lock
+}
