@@ -206,6 +206,12 @@ func (c *Client) destroy(ctx context.Context) error {
 				break
 			}
 			switch s, _ := StatusOf(err); s {
+			case nfs4.NFS4ERR_CONN_NOT_BOUND_TO_SESSION:
+				// Ganesha forgets a binding when connections come and go quickly (18.37.3 wants one).
+				if err := c.bind(conn, sess, nfs4.CDFC4_FORE); err != nil {
+					return err
+				}
+				fallthrough
 			case nfs4.NFS4ERR_DELAY, nfs4.NFS4ERR_BACK_CHAN_BUSY, nfs4.NFS4ERR_CLIENTID_BUSY:
 				if err := b.wait(ctx, c.cfg.Clock); err != nil {
 					return err
