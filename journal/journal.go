@@ -1,13 +1,19 @@
 package journal
 
 import (
-	"context"
 	"errors"
-	"io"
-	"iter"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
 
 	"holdfast/internal/clock"
+	"holdfast/internal/crash"
 )
 
 // Errors of this package. Others come from the file system.
@@ -51,10 +57,55 @@ type Options struct {
 	BeforeCommit func(seq uint64) error
 }
 
-// A Journal is open. Methods may be called from many goroutines.
-type Journal struct{}
+func (o *Options) setDefaults() {
+	if o.Clock == nil {
+		o.Clock = clock.Real
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxEvents == 0 {
+		o.MaxEvents = 100_000
+	}
+	if o.MinFree == 0 {
+		o.MinFree = 64 << 20
+	}
+}
 
-var errTODO = errors.New("journal: not there yet")
+// A Journal is open. Methods may be called from many goroutines.
+type Journal struct {
+	dir   string   // immutable
+	o     Options  // immutable
+	epoch uint32   // immutable
+	store store    // immutable
+	lock  *os.File // immutable
+
+	// Of a journal that is open for writing; immutable but for the last.
+	db     *badger.DB
+	mark   *os.File
+	kick   chan struct{} // of size 1: there is something to do
+	failed chan struct{} // closed with err
+	done   chan struct{} // closed when the committer has ended
+
+	index map[uint64]uint64 // used by the committer only; see tally
+
+	mu      sync.Mutex
+	queue   []*request    // guarded by mu: what is not in a group yet, in order
+	posting bool          // guarded by mu: a timer for posted batches is running
+	closing bool          // guarded by mu
+	err     *FailedError  // guarded by mu
+	head    head          // guarded by mu: of the last durable group
+	stats   Stats         // guarded by mu
+	news    chan struct{} // guarded by mu: closed and replaced when there are new events
+	closed  chan struct{} // closed by Close, immutable
+
+	complete bool // immutable; of a journal opened for reading only
+}
+
+var (
+	crashEpochBefore = crash.Register("journal.epoch.before")
+	crashEpochAfter  = crash.Register("journal.epoch.after")
+)
 
 // Open opens the journal in dir for writing, and makes one if there is none. It finds out whether
 // acknowledged records were lost before anything is changed, and begins a new epoch, durably.
@@ -62,68 +113,176 @@ var errTODO = errors.New("journal: not there yet")
 // Damage is no error: the journal is open with what is left, the Report says so, and
 // Snapshot.Complete is false until the grace period has ended. Errors are *InUseError,
 // *VersionError, and those of the file system.
-func Open(dir string, o Options) (*Journal, *Report, error) { return nil, nil, errTODO }
-
-// OpenReadOnly opens the journal of a stopped or crashed instance, and changes nothing in dir.
-// Load and Events work, Commit and Post return ErrReadOnly. It reads all into memory.
-func OpenReadOnly(dir string) (*Journal, *Report, error) { return nil, nil, errTODO }
-
-// Verify reads everything in dir, checks every checksum, and changes nothing.
-func Verify(dir string) (*Report, error) { return nil, errTODO }
-
-// Restore makes a journal in dir, which must be empty or absent, from what Backup wrote. As there
-// may be locks that were granted after the backup, the journal is incomplete until the next grace
-// period has ended.
-func Restore(dir string, r io.Reader) error { return errTODO }
-
-// Epoch is the boot count: one more at each Open.
-func (j *Journal) Epoch() uint32 { return 0 }
-
-// Load returns what is held, as of now. Void records are left out:
-//   - clients, opens and locks of an epoch before the last EndGrace;
-//   - opens and locks of a client from an epoch before its CompleteEpoch;
-//   - opens and locks of a client that is Expired.
-func (j *Journal) Load() (*Snapshot, error) { return nil, errTODO }
-
-// Handle looks up a HandleMap; false if there is none.
-func (j *Journal) Handle(digest [16]byte) (HandleMap, bool, error) {
-	return HandleMap{}, false, errTODO
+func Open(dir string, o Options) (*Journal, *Report, error) {
+	o.setDefaults()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("journal: %w", err)
+	}
+	lock, err := lockDir(dir, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	j, r, err := open(dir, o, lock)
+	if err != nil {
+		return nil, nil, errors.Join(err, unlockDir(dir, lock, true))
+	}
+	return j, r, nil
 }
 
-// Commit makes b durable: all of it or nothing, after everything that was given to Commit or Post
-// before. It waits for at most ctx; if ctx ends first the outcome is open. Concurrent calls share
-// one fsync. ErrTooLarge and errors about b itself leave the journal as it was; a *FailedError is
-// the end of it: see Failed. b must not be changed or used again.
-func (j *Journal) Commit(ctx context.Context, b *Batch) error { return errTODO }
+// open is Open with the directory locked.
+func open(dir string, o Options, lock *os.File) (*Journal, *Report, error) {
+	m, ms, err := readMark(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := finishSwap(dir); err != nil {
+		return nil, nil, err
+	}
+	r := &Report{Dir: dir}
+	in, err := repair(dir, m, r, o.Logger)
+	if err != nil {
+		return nil, nil, fmt.Errorf("journal %s: %w", dir, err)
+	}
+	path := filepath.Join(dir, dbName)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, nil, err
+	}
+	db, err := badger.Open(badgerOptions(path, o.Logger))
+	if err != nil {
+		return nil, nil, fmt.Errorf("journal %s: %w", dir, err)
+	}
+	j := &Journal{
+		dir: dir, o: o, store: badgerStore{db}, lock: lock, db: db,
+		kick: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{}),
+		news: make(chan struct{}), closed: make(chan struct{}),
+	}
+	if err := j.begin(r, in, m, ms); err != nil {
+		if j.mark != nil {
+			j.mark.Close()
+		}
+		return nil, nil, errors.Join(fmt.Errorf("journal %s: %w", dir, err), db.Close())
+	}
+	r.say(o.Logger)
+	go j.commitLoop()
+	return j, r, nil
+}
 
-// Post is Commit without waiting: b becomes durable in order, with the next commit or within 5 ms.
-// The error is only about b itself, or says that the journal failed or is closed.
-func (j *Journal) Post(b *Batch) error { return errTODO }
+// repair makes the files fit for Badger.
+func repair(dir string, m mark, r *Report, logger *slog.Logger) (*inspection, error) {
+	path := filepath.Join(dir, dbName)
+	in, err := inspect(path, false)
+	if err != nil {
+		return nil, err
+	}
+	if in.broken || in.behind(m.seq) {
+		keep, err := inspect(path, true)
+		if err != nil {
+			return nil, err
+		}
+		if err := build(dir, keep.collect(true), logger); err != nil {
+			return nil, err
+		}
+		r.SetAside, err = swap(dir)
+		return in, err
+	}
+	for _, name := range in.junk {
+		if err := os.Remove(filepath.Join(path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return in, nil
+}
+
+// begin judges what is there and starts the epoch.
+func (j *Journal) begin(r *Report, in *inspection, m mark, ms markState) error {
+	t, err := take(j.store)
+	if err != nil {
+		return err
+	}
+	r.judge(t, in, m, ms)
+	h := head{firstEvent: 1, nextEvent: 1}
+	if t.head != nil {
+		h = *t.head
+	}
+	if t.last >= h.nextEvent { // numbers are never used twice
+		h.nextEvent = t.last + 1
+		if t.head == nil {
+			h.firstEvent = t.first
+		}
+	}
+	h.seq = max(h.seq, m.seq, t.seq) + 1
+	h.epoch = r.Epoch + 1
+	if h.epoch == 0 {
+		return errors.New("boot count overflow")
+	}
+	if r.State == Damaged {
+		h.incompleteSince = h.epoch
+	}
+	if r.State >= Repaired {
+		h.base = h.seq
+	}
+	if r.LostEvents > 0 { // the gap is reported once
+		h.firstEvent = h.nextEvent
+		if t.events > 0 {
+			h.firstEvent = h.nextEvent - t.events
+		}
+	}
+	h.count, h.sum = t.count, t.sum
+	crashEpochBefore.Hit()
+	err = j.db.Update(func(txn *badger.Txn) error {
+		for _, k := range t.bad { // they can never be read
+			if err := txn.Delete(k); err != nil {
+				return err
+			}
+		}
+		return txn.Set(headKey, seal(headKey, encodeHead(&h), h.seq))
+	})
+	if err != nil {
+		return err
+	}
+	crashEpochAfter.Hit()
+	if err := errors.Join(tighten(filepath.Join(j.dir, dbName)), syncDir(filepath.Join(j.dir, dbName))); err != nil {
+		return err
+	}
+	if j.mark, err = openMark(j.dir, mark{layout: layoutVersion, seq: h.seq, epoch: h.epoch}); err != nil {
+		return err
+	}
+	j.index, j.head, j.epoch = t.index, h, h.epoch
+	j.stats.Seq = h.seq
+	r.Epoch, r.IncompleteSince = h.epoch, h.incompleteSince
+	return nil
+}
+
+// tighten takes permissions away from files that Badger made; the directory admits only us anyway.
+func tighten(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.Chmod(filepath.Join(dir, e.Name()), 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Epoch is the boot count: one more at each Open. It never goes back, and jumps after a Restore.
+func (j *Journal) Epoch() uint32 { return j.epoch }
 
 // Failed is closed when a group commit has failed. What was in it may or may not survive a restart,
 // so nothing may be granted any more. Reading goes on.
-func (j *Journal) Failed() <-chan struct{} { return nil }
+func (j *Journal) Failed() <-chan struct{} { return j.failed }
 
 // Err is nil, or the *FailedError after Failed.
-func (j *Journal) Err() error { return nil }
-
-// Events returns the entries from number from on for which filter (nil: all) returns true, oldest
-// first, up to the newest at the time of the call. An error ends it.
-func (j *Journal) Events(from uint64, filter func(*Event) bool) iter.Seq2[Event, error] { return nil }
-
-// LastEvent is the number of the newest entry, 0 if there was none yet.
-func (j *Journal) LastEvent() uint64 { return 0 }
-
-// Follow is Events that waits for more, until ctx ends (with its error) or the journal is closed
-// (with ErrClosed).
-func (j *Journal) Follow(ctx context.Context, from uint64) iter.Seq2[Event, error] { return nil }
-
-// Compact deletes void records, a chunk at a time. Ending it anywhere is harmless. It returns how
-// many it deleted.
-func (j *Journal) Compact(ctx context.Context) (int, error) { return 0, errTODO }
-
-// Backup writes all records as of now to w. It does not stop commits.
-func (j *Journal) Backup(w io.Writer) error { return errTODO }
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return j.err
+	}
+	return nil
+}
 
 // Stats are counts since Open.
 type Stats struct {
@@ -137,7 +296,44 @@ type Stats struct {
 }
 
 // Stats returns the counts.
-func (j *Journal) Stats() Stats { return Stats{} }
+func (j *Journal) Stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := j.stats
+	s.Records = j.head.count
+	s.Events = j.head.nextEvent - j.head.firstEvent
+	return s
+}
 
 // Close makes durable what was posted and ends. A second call does nothing.
-func (j *Journal) Close() error { return nil }
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	if j.closing {
+		j.mu.Unlock()
+		return nil
+	}
+	j.closing = true
+	j.mu.Unlock()
+	close(j.closed)
+	if j.db == nil {
+		return unlockDir(j.dir, j.lock, false)
+	}
+	j.wake()
+	<-j.done
+	failure := j.Err()
+	err := errors.Join(failure, j.mark.Sync(), j.mark.Close())
+	if failure == nil {
+		err = errors.Join(err, j.db.Close(), tighten(filepath.Join(j.dir, dbName)))
+	} else {
+		// Badger tries again and again to write its tables, which a full disk will not take. What is
+		// durable is in the log.
+		ended := make(chan error, 1)
+		go func() { ended <- j.db.Close() }()
+		select {
+		case e := <-ended:
+			err = errors.Join(err, e)
+		case <-time.After(5 * time.Second):
+		}
+	}
+	return errors.Join(err, unlockDir(j.dir, j.lock, true))
+}

@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 )
 
@@ -115,4 +117,16 @@ func (r *Report) worsen(s State) {
 	if s > r.State {
 		r.State = s
 	}
+}
+
+// say logs the report, as loudly as it is bad.
+func (r *Report) say(l *slog.Logger) {
+	level := slog.LevelInfo
+	switch {
+	case !r.Complete:
+		level = slog.LevelError
+	case r.State != Intact:
+		level = slog.LevelWarn
+	}
+	l.Log(context.Background(), level, r.String(), "state", r.State.String(), "epoch", r.Epoch)
 }
