@@ -141,16 +141,8 @@ func setTime(how fs.TimeSet, t time.Time) nfs4.SetTime {
 
 // checkName refuses what cannot be the name of an entry before the origin hears of it.
 func checkName(op, name string) error {
-	switch {
-	case name == "" || name == "." || name == "..":
-		return fs.E(op, fs.BadName, nil)
-	case len(name) > 255:
-		return fs.E(op, fs.NameTooLong, nil)
-	}
-	for i := 0; i < len(name); i++ {
-		if name[i] == '/' || name[i] == 0 {
-			return fs.E(op, fs.BadName, nil)
-		}
+	if err := fs.CheckName(name); err != nil {
+		return fs.E(op, fs.CodeOf(err), err)
 	}
 	return nil
 }

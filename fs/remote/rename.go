@@ -67,7 +67,8 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 	}
 	for _, h := range []fs.Handle{moved, victim} {
 		if h != "" {
-			r.cache.stale(h) // ctime, link count
+			// Their ctime or link count. It will look like somebody's change, which is the safe side.
+			r.cache.stale(h)
 		}
 	}
 	return changeInfo(res1.SourceCinfo), changeInfo(res1.TargetCinfo), nil
