@@ -1,0 +1,44 @@
+# make run    sets up and runs the main job on scratch directories
+# make test   installs what it needs and passes all tests, kernel clients included
+GO ?= go
+BIN := bin/holdfast
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo development)
+PACKAGES := ./...
+
+.PHONY: all build run test unit e2e lint bench fuzz setup torture clean
+
+all: build
+
+build:
+	$(GO) build -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/holdfast
+
+setup:
+	@scripts/setup
+
+run: build
+	@scripts/demo
+
+test: setup build lint unit e2e
+
+lint:
+	@test -z "$$(gofmt -l cmd fs internal journal nfsdown nfsup)" || { gofmt -l cmd fs internal journal nfsdown nfsup; echo 'gofmt: the files above are not formatted'; exit 1; }
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+
+unit:
+	$(GO) test -race -timeout 20m $(PACKAGES)
+
+# Kernel clients in VMs, against the built program.
+e2e: build
+	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 40m -v ./internal/e2e
+
+bench: build
+	@scripts/bench
+
+# Every fuzz target for FUZZTIME.
+FUZZTIME ?= 60s
+fuzz:
+	@scripts/fuzz $(FUZZTIME)
+
+clean:
+	rm -rf bin

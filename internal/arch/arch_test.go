@@ -1,0 +1,85 @@
+// Package arch holds the rule of which package may import which. Another arrow is a design
+// change, so it fails here first. See ARCHITECTURE.md.
+package arch
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// arrows lists, for each package, what of ours it may import besides itself and internal/*
+// packages that its own line names. A trailing * allows what is below.
+var arrows = map[string][]string{
+	"fs":                nil,
+	"fs/fstest*":        {"fs"},
+	"fs/local":          {"fs", "internal/clock", "internal/crash"},
+	"fs/fuse":           {"fs", "internal/clock"},
+	"fs/remote":         {"fs", "nfsup", "journal", "internal/*"},
+	"journal":           {"fs", "internal/clock", "internal/crash"},
+	"nfsup":             {"internal/*"},
+	"nfsdown":           {"nfsdown/state", "journal", "fs", "internal/*"},
+	"nfsdown/state":     {"journal", "fs", "internal/*"},
+	"cmd/holdfast":      {"*"},
+	"internal/arch":     nil,
+	"internal/clock":    nil,
+	"internal/config":   nil,
+	"internal/control":  nil,
+	"internal/crash":    nil,
+	"internal/e2e":      nil,
+	"internal/loadgen*": {"internal/*"},
+	"internal/nfs4":     {"internal/xdr"},
+	"internal/rpc":      {"internal/xdr", "internal/clock"},
+	"internal/xdr":      nil,
+	"scripts*":          {"internal/*"},
+}
+
+func match(pattern, name string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(name, prefix)
+	}
+	return pattern == name
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "holdfast/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		words := strings.Fields(line)
+		from, ok := strings.CutPrefix(words[0], "holdfast/")
+		if !ok {
+			continue
+		}
+		seen++
+		var allowed []string
+		known := false
+		for pattern, list := range arrows {
+			if match(pattern, from) {
+				known, allowed = true, list
+			}
+		}
+		if !known {
+			t.Errorf("%s is not in the list of packages: add it to arrows and to ARCHITECTURE.md", from)
+			continue
+		}
+	imports:
+		for _, w := range words[1:] {
+			to, ok := strings.CutPrefix(w, "holdfast/")
+			if !ok {
+				continue
+			}
+			for _, pattern := range allowed {
+				if match(pattern, to) {
+					continue imports
+				}
+			}
+			t.Errorf("%s imports %s, which no arrow allows", from, to)
+		}
+	}
+	if seen < 15 {
+		t.Errorf("only %d packages were looked at", seen)
+	}
+}
