@@ -50,6 +50,9 @@ func (s *server) Read(intr <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofu
 		}
 		return nil
 	})
+	if !st.Ok() {
+		return nil, st // go-fuse takes the status of a result for that of the read
+	}
 	return gofuse.ReadResultData(buf[:got]), st
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -70,10 +71,23 @@ func (l testLog) Write(p []byte) (int, error) {
 func mountMem(t testing.TB, b *memBackend, change func(*Config)) (*Mounted, string) {
 	t.Helper()
 	needMount(t)
-	dir := filepath.Join(t.TempDir(), "mnt")
-	if err := os.Mkdir(dir, 0755); err != nil {
+	base, err := os.MkdirTemp("", "holdfast-fuse") // other users can pass it, unlike t.TempDir
+	if err == nil {
+		err = os.Chmod(base, 0755)
+	}
+	dir := filepath.Join(base, "mnt")
+	if err == nil {
+		err = os.Mkdir(dir, 0755)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		// Not RemoveAll: what is mounted there must survive a test that fails to unmount.
+		if err := errors.Join(os.Remove(dir), os.Remove(base)); err != nil {
+			t.Error(err)
+		}
+	})
 	level := slog.LevelWarn
 	if os.Getenv("HOLDFAST_FUSE_DEBUG") != "" {
 		level = slog.LevelDebug

@@ -144,23 +144,45 @@ func (s *server) setLock(intr <-chan struct{}, in *gofuse.LkIn, wait bool) gofus
 	})
 }
 
-// lockNow tries once. If a lock of this host is just being given back (a close is answered by the
-// kernel before we have heard of it, for flock and OFD locks), it waits for that and tries again.
+// How long a try waits for a lock of this host that is in the way: its file may be closed already,
+// which the kernel answers before we have heard of it. POSIX locks have no such gap, but OFD locks
+// cannot be told from them.
+const (
+	closeGapFlock = 10 * time.Millisecond
+	closeGapOther = 2 * time.Millisecond
+)
+
+// lockNow tries once, and once more when what was in the way on this host is gone.
 func (s *server) lockNow(r *request, f *file, in *gofuse.LkIn, rng fs.Range, typ fs.LockType) error {
+	var gap *time.Timer
 	for {
 		leaving := f.node.locks.releasing()
 		err := s.tryLock(r, f, in, rng, typ, false)
 		if fs.CodeOf(err) != fs.Denied {
 			return err
 		}
-		if len(leaving) == 0 {
-			if leaving = f.node.locks.releasing(); len(leaving) == 0 {
-				return err
+		if gap == nil {
+			gap = time.NewTimer(closeGapOther)
+			if in.LkFlags&gofuse.LK_FLOCK != 0 {
+				gap.Reset(closeGapFlock)
 			}
+			defer gap.Stop()
+		}
+		if len(leaving) == 0 {
+			leaving = f.node.locks.inTheWay(keyOf(in), rng, typ)
+		}
+		if len(leaving) == 0 {
+			return err
 		}
 		for _, o := range leaving {
+			leaves := gap.C
+			if o.isRetired() {
+				leaves = nil // it takes as long as it takes
+			}
 			select {
 			case <-o.gone:
+			case <-leaves:
+				return err
 			case <-r.intr:
 				return err
 			case <-r.Done():
@@ -175,17 +197,29 @@ func (s *server) lockNow(r *request, f *file, in *gofuse.LkIn, rng fs.Range, typ
 func (s *server) lockWait(r *request, f *file, in *gofuse.LkIn, rng fs.Range, typ fs.LockType) error {
 	o := s.lockOwnerOf(f, keyOf(in), in.Lk.Pid)
 	w := s.addWaiter(f.node.handle, o.owner)
-	defer func() { s.dropWaiter(f.node.handle, w) }()
+	queued := false
+	leave := func() {
+		s.dropWaiter(f.node.handle, w)
+		if queued {
+			s.backend.CancelWait(w.owner, f.node.handle, rng)
+		}
+	}
+	defer func() { leave() }()
 	last := lastPoll
 	if f.notifies {
 		last = lastPollNotify
 	}
 	for poll := firstPoll; ; poll = min(2*poll, last) {
 		err := s.tryLock(r, f, in, rng, typ, true)
+		if err == nil {
+			queued = false
+			return nil
+		}
 		if fs.CodeOf(err) != fs.Denied {
 			return err
 		}
-		if in.LkFlags&gofuse.LK_FLOCK != 0 {
+		queued = true
+		if in.LkFlags&gofuse.LK_FLOCK != 0 && o.holds(rng) {
 			// flock(2): a conversion gives up the old lock, or two who hold a shared one would wait
 			// for each other.
 			if err := s.unlock(r, f, keyOf(in), rng); err != nil {
@@ -203,13 +237,12 @@ func (s *server) lockWait(r *request, f *file, in *gofuse.LkIn, rng fs.Range, ty
 		}
 		timer.Stop()
 		if fs.CodeOf(err) == fs.Interrupted {
-			s.backend.CancelWait(w.owner, f.node.handle, rng)
 			return err
 		}
 		if o.isRetired() {
 			// Another thread has closed the file: the kernel will find out, and unlock.
-			s.backend.CancelWait(w.owner, f.node.handle, rng)
-			s.dropWaiter(f.node.handle, w)
+			leave()
+			queued = false
 			o = s.lockOwnerOf(f, keyOf(in), in.Lk.Pid)
 			w = s.addWaiter(f.node.handle, o.owner)
 		}
@@ -220,6 +253,13 @@ func (o *lockOwner) isRetired() bool {
 	o.node.locks.mu.Lock()
 	defer o.node.locks.mu.Unlock()
 	return o.retired
+}
+
+// holds tells whether the owner holds a byte of a range.
+func (o *lockOwner) holds(r fs.Range) bool {
+	o.node.locks.mu.Lock()
+	defer o.node.locks.mu.Unlock()
+	return o.held.Overlaps(r)
 }
 
 // take waits for the owner's turn at the backend: lock, unlock and close of one owner come one after
@@ -288,11 +328,12 @@ func (s *server) unlock(r *request, f *file, key ownerKey, rng fs.Range) error {
 			err = nil
 		}
 	}
+	freed := err == nil && o.held.Overlaps(rng)
 	if err == nil {
 		o.held = o.held.With(rng, fs.NoLock)
 	}
 	l.mu.Unlock()
-	if err == nil {
+	if freed {
 		s.wakeWaiters(f.node.handle, fs.Owner{})
 	}
 	return err

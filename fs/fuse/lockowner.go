@@ -92,6 +92,22 @@ func (l *nodeLocks) releasing() []*lockOwner {
 	return out
 }
 
+// inTheWay returns the owners of this host that hold, or are giving back, what excludes a lock.
+func (l *nodeLocks) inTheWay(key ownerKey, rng fs.Range, typ fs.LockType) []*lockOwner {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []*lockOwner
+	for o := range l.retiring {
+		out = append(out, o)
+	}
+	for k, o := range l.owners {
+		if _, conflict := o.held.Conflict(rng, typ); conflict && k != key {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
 // retire takes o out, so that nobody locks with it any more. The caller holds l.mu, and calls
 // releaseOwner after.
 func (l *nodeLocks) retire(o *lockOwner) {
