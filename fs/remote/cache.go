@@ -327,8 +327,8 @@ func (c *cache) beginChange(h fs.Handle) uint64 {
 type change struct {
 	handle fs.Handle
 	start  uint64
-	// known says that before is the change attribute that the change was made on, and after, if
-	// atomic, the one that it led to.
+	// known says that before is the change attribute that the change was made on. after is the one that
+	// it led to; zero if that is only in attr. atomic is that of change_info4.
 	known, atomic bool
 	before, after uint64
 	attr          *fs.Attr // from the same answer; may be nil
@@ -350,10 +350,10 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 	n.link = nil
 	old := n.attr
 	after := ch.after
-	if !ch.atomic && ch.attr != nil {
+	if after == 0 && ch.attr != nil {
 		after = ch.attr.Change
 	}
-	if ch.known && (ch.atomic || ch.attr != nil) {
+	if ch.known && after != 0 {
 		n.burst.saw(ch.before, after)
 	} else {
 		n.burst.lost = true
@@ -393,8 +393,8 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 		// The change attribute moved and the rest is unknown. The copy is stale from the start, but it
 		// remembers how far our own doing goes, and keeps names that are known to be good.
 		a := *old
-		if ch.known && ch.atomic {
-			a.Change = ch.after
+		if base && after != 0 || after > old.Change {
+			a.Change = after
 		}
 		n.attr, n.fresh = &a, time.Time{}
 	default:

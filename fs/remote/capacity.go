@@ -57,7 +57,8 @@ var capsWanted = nfs4.Bits(
 	nfs4.FATTR4_MAXNAME, nfs4.FATTR4_MAXREAD, nfs4.FATTR4_MAXWRITE, nfs4.FATTR4_NO_TRUNC, nfs4.FATTR4_TIME_DELTA,
 	nfs4.FATTR4_SUPPATTR_EXCLCREAT)
 
-// capsWanted42 are those that NFSv4.1 does not have.
+// capsWanted42 are those that not every server knows. They are asked for only where they are supported:
+// nfs-ganesha 4 answers INVAL to a question about an attribute that it never heard of.
 var capsWanted42 = nfs4.Bits(nfs4.FATTR4_CHANGE_ATTR_TYPE, nfs4.FATTR4_XATTR_SUPPORT)
 
 // capsFor tells about the file system of a file, with a round trip for the first file of each.
@@ -71,27 +72,35 @@ func (r *Remote) capsFor(ctx context.Context, h fs.Handle) (*fsCaps, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := capsWanted
-	upInfo := r.up.Info()
-	if upInfo.MinorVersion >= 2 {
-		want = want.Or(capsWanted42)
+	var f nfs4.Fattr
+	ask := func(want nfs4.Bitmap) error {
+		ops := []nfs4.Args{putfh(fh), &nfs4.GetattrArgs{Request: want}}
+		return r.up.Compound(ctx, r.id.cred(), ops, func(res []nfs4.Res) error {
+			got := fattrAt(res, 1)
+			mask := f.Mask.Or(got.Mask)
+			if f.Mask.IsZero() {
+				f = *got
+			} else {
+				f.ChangeAttrType, f.XattrSupport = got.ChangeAttrType, got.XattrSupport
+			}
+			f.Mask = mask
+			return nil
+		})
 	}
-	c := new(fsCaps)
-	var id fs.FSID
-	ops := []nfs4.Args{putfh(fh), &nfs4.GetattrArgs{Request: want}}
-	err = r.up.Compound(ctx, r.id.cred(), ops, func(res []nfs4.Res) error {
-		f := fattrAt(res, 1)
-		id = fs.FSID{Major: f.FSID.Major, Minor: f.FSID.Minor}
-		*c = capsFrom(f)
-		return nil
-	})
+	err = ask(capsWanted)
+	if more := f.SupportedAttrs.And(capsWanted42); err == nil && !more.IsZero() {
+		err = ask(more)
+	}
 	if err != nil {
 		return nil, r.fail("GETATTR", err, h)
 	}
+	c := capsFrom(&f)
+	id := fs.FSID{Major: f.FSID.Major, Minor: f.FSID.Minor}
+	upInfo := r.up.Info()
 	c.info.MaxRead = transfer(c.info.MaxRead, upInfo.MaxRead)
 	c.info.MaxWrite = transfer(c.info.MaxWrite, upInfo.MaxWrite)
-	r.caps.put(id, c)
-	return c, nil
+	r.caps.put(id, &c)
+	return &c, nil
 }
 
 // transfer is the size of one READ or WRITE that both the file system and the session take.

@@ -3,6 +3,7 @@ package remote
 import (
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
+	"holdfast/journal"
 	"holdfast/nfsup"
 )
 
@@ -17,31 +18,42 @@ func (r *Remote) events() nfsup.Events {
 		ServerRestarted: func() {
 			r.stats.originRestarts.Add(1)
 			r.originChanged()
-			r.log.Warn("the origin has restarted; reclaiming from memory")
+			r.event("origin", "the origin has restarted; reclaiming from memory")
 		},
 		LeaseLost: func() {
 			r.stats.leasesLost.Add(1)
 			r.originChanged()
-			r.log.Error("the lease at the origin is lost; what others have taken meanwhile is named below")
+			r.event("origin", "the lease at the origin is lost; what others have taken meanwhile is lost")
 		},
 		Recovered: func(rec nfsup.Recovery) {
 			r.mu.Lock()
 			r.lastRecovery = rec
 			r.mu.Unlock()
-			r.log.Info("recovered at the origin", "opens", rec.Opens, "locks", rec.Locks,
-				"lost_opens", rec.LostOpens, "lost_locks", rec.LostLocks, "took", rec.Took, "complete", rec.Completed)
 		},
 		Connected: func(conn int) { r.log.Info("connected to the origin", "conn", conn) },
 		Disconnected: func(conn int, why error) {
 			r.log.Warn("disconnected from the origin", "conn", conn, "err", why)
 		},
-		BootEvent: func(text string) { r.log.Info(text) },
+		BootEvent: func(text string) { r.event("session", text) }, // nfsup has logged it
 		Dead: func(why error) {
 			r.mu.Lock()
 			r.dead = why
 			r.mu.Unlock()
 			r.log.Error("this mount can never work again", "err", why)
+			r.event("origin", "this mount can never work again: "+why.Error())
 		},
+	}
+}
+
+// event adds to the audit trail, without waiting.
+func (r *Remote) event(kind, text string) {
+	if r.cfg.Journal == nil {
+		return
+	}
+	var b journal.Batch
+	b.AddEvent(&journal.Event{Type: kind, Client: r.cfg.Name, Text: text})
+	if err := r.cfg.Journal.Post(&b); err != nil {
+		r.log.Warn("the audit trail cannot be written", "err", err)
 	}
 }
 

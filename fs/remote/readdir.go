@@ -173,7 +173,7 @@ func (r *Remote) entries(ctx context.Context, raw []nfs4.DirEntry, attrs bool, s
 		if f.Mask.Has(nfs4.FATTR4_TYPE) {
 			out.Type = fileType(f.Type)
 		}
-		if attrs && f.Mask.Has(nfs4.FATTR4_FILEHANDLE) && len(f.Filehandle) > 0 && !f.Mask.Has(nfs4.FATTR4_RDATTR_ERROR) {
+		if attrs && f.Mask.Has(nfs4.FATTR4_FILEHANDLE) && len(f.Filehandle) > 0 && f.RdattrError == nfs4.NFS4_OK {
 			if a, err := r.ids.fromFattr(f); err == nil {
 				h, d, isLong := r.seal.seal(f.Filehandle)
 				if isLong {

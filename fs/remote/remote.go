@@ -188,7 +188,7 @@ func Mount(ctx context.Context, cfg Config) (*Remote, error) {
 		Retain:               cfg.Retain,
 		DelayReclaimComplete: true,
 		Clock:                cfg.Clock,
-		Logger:               cfg.Logger,
+		Logger:               r.log,
 		Events:               r.events(),
 		Journal:              r.id.hooks(),
 	})
