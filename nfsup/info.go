@@ -105,8 +105,8 @@ func (c *Client) Info() Info {
 	if s := c.sess; s != nil {
 		i.SessionID = s.id
 		i.MaxRequest, i.MaxResponse, i.MaxOps = s.maxRequest, s.maxResponse, s.maxOps
-		i.MaxWrite = min(c.cfg.MaxWrite, s.maxRequest-overhead)
-		i.MaxRead = min(c.cfg.MaxRead, s.maxResponse-overhead)
+		i.MaxWrite = min(c.cfg.MaxWrite, pages(s.maxRequest-overhead))
+		i.MaxRead = min(c.cfg.MaxRead, pages(s.maxResponse-overhead))
 		i.Slots, i.SlotsInUse, i.SlotsWaiting = s.slots.use()
 	}
 	for _, l := range c.links {
@@ -143,4 +143,12 @@ func (c *Client) Identity() Identity {
 		id.Sessions = []nfs4.SessionID{c.sess.id}
 	}
 	return id
+}
+
+// pages rounds n down to whole pages, if there is one: servers have their files in those.
+func pages(n int) int {
+	if n < 4096 {
+		return n
+	}
+	return n &^ 4095
 }
