@@ -103,7 +103,7 @@ func badgerOptions(dir string, logger *slog.Logger) badger.Options {
 	o.MemTableSize = memTableSize
 	o.NumMemtables = 2
 	o.ValueThreshold = maxValueSize
-	o.ValueLogFileSize = 16 << 20
+	o.ValueLogFileSize = 1 << 20 // the least there is
 	o.BlockCacheSize = 0
 	o.IndexCacheSize = 0
 	o.Compression = options.None

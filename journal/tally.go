@@ -106,7 +106,7 @@ func (r *Report) judge(t *tally, in *inspection, m mark, ms markState) {
 		r.worsen(Repaired)
 	}
 	if in.torn {
-		r.note("the log ends in a group that was cut off before it was acknowledged")
+		r.note("the log ends in a group that was cut off")
 		r.worsen(Torn)
 	}
 	if t.head == nil && t.count == 0 && len(t.bad) == 0 && ms == markMissing && len(in.faults) == 0 {
@@ -164,8 +164,16 @@ func (r *Report) judge(t *tally, in *inspection, m mark, ms markState) {
 	case t.sum != h.sum:
 		r.note("there are %d records as there should be, but not the same ones", t.count)
 		r.worsen(Damaged)
-	case len(r.Missing) > 0 && r.State < Damaged:
-		r.note("group commits are missing, but nothing that they wrote is still in force")
+	case r.State < Damaged && (len(r.Missing) > 0 || in.behind(m.seq)):
+		// The head is proof that its own group is all there, though its end mark may not be.
+		if n := len(r.Missing); n > 0 && r.Missing[n-1].Last == h.seq {
+			if r.Missing[n-1].Last--; r.Missing[n-1].Last < r.Missing[n-1].First {
+				r.Missing = r.Missing[:n-1]
+			}
+		}
+		if len(r.Missing) > 0 {
+			r.note("group commits are missing, but nothing that they wrote is still in force")
+		}
 		r.worsen(Repaired)
 	}
 	if n := h.nextEvent - h.firstEvent; n > t.events {
