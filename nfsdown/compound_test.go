@@ -60,7 +60,7 @@ func TestCompoundOrder(t *testing.T) {
 	}
 	p.fails(nfs4.NFS4ERR_NOFILEHANDLE, &nfs4.GetfhArgs{})
 	p.fails(nfs4.NFS4ERR_NOFILEHANDLE, putroot, &nfs4.RenameArgs{OldName: "a", NewName: "b"})
-	p.fails(nfs4.NFS4ERR_RESTOREFH, putroot, &nfs4.RestorefhArgs{})
+	p.fails(nfs4.NFS4ERR_NOFILEHANDLE, putroot, &nfs4.RestorefhArgs{})
 	p.fails(nfs4.NFS4ERR_NOTSUPP, &nfs4.RenewArgs{})
 	p.fails(nfs4.NFS4ERR_NOTSUPP, putroot, &nfs4.OpenattrArgs{})
 	p.fails(nfs4.NFS4ERR_LAYOUTUNAVAILABLE, putroot, &nfs4.LayoutgetArgs{})

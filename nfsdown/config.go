@@ -26,6 +26,9 @@ type Config struct {
 	Clock  clock.Clock  // clock.Real
 	// Lookup finds the addresses of a host name in a client pattern. Default: the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	// LookupNames finds the host names of an address, for client patterns as *.example.org. Default: the system's
+	// resolver; a name must resolve back.
+	LookupNames func(ctx context.Context, addr netip.Addr) []string
 	// IDDomain is the domain of names as owner and group. Numbers are always understood, and always sent.
 	IDDomain string
 	// Names finds the number of a user or group name. Default: the local databases.
@@ -65,6 +68,9 @@ func (c *Config) setDefaults() {
 		c.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
+	}
+	if c.LookupNames == nil {
+		c.LookupNames = lookupNames
 	}
 	if c.Names == nil {
 		c.Names = localNames{}

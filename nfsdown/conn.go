@@ -25,6 +25,10 @@ type conn struct {
 	// granted is what exports allow this client, asked once per export and reload.
 	// +checklocks:mu
 	granted map[*export]Access
+	// +checklocks:mu
+	names []string
+	// +checklocks:mu
+	namesKnown bool
 }
 
 func (s *Server) newConn(nc net.Conn) *conn {
@@ -43,7 +47,7 @@ func (c *conn) access(x *export) Access {
 	if ok {
 		return a
 	}
-	a = x.access(c.addr)
+	a = x.access(c.addr, c.hostNames)
 	if a.SecurePort && c.port >= 1024 {
 		a = Access{Denied: true}
 	}
@@ -54,6 +58,21 @@ func (c *conn) access(x *export) Access {
 	}
 	c.granted[x] = a
 	return a
+}
+
+// hostNames are the host names of the client, looked up once per connection.
+func (c *conn) hostNames() []string {
+	c.mu.Lock()
+	known, names := c.namesKnown, c.names
+	c.mu.Unlock()
+	if known {
+		return names
+	}
+	names = c.s.cfg.LookupNames(c.s.ctx, c.addr)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.namesKnown, c.names = true, names
+	return names
 }
 
 // bind notes that the connection carries the fore channel of a session; RFC 8881 2.10.3.1 lets any

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ type Export struct {
 }
 
 // A ClientRule gives an Access to the clients of a pattern: an address, a network as 10.0.0.0/8, a host name
-// (looked up when exports are loaded), or "*".
+// (looked up when exports are loaded), a pattern of host names as *.example.org, or "*".
 type ClientRule struct {
 	Pattern string
 	Access  Access
@@ -101,6 +102,7 @@ func hasZero(list []uint32) bool {
 // rule is a ClientRule with its pattern understood.
 type rule struct {
 	prefix netip.Prefix
+	glob   string // of host names, in lower case; prefix is then not valid
 	access Access
 }
 
@@ -114,24 +116,31 @@ func rules(ctx context.Context, list []ClientRule, lookup func(context.Context, 
 		p := strings.TrimSpace(c.Pattern)
 		switch {
 		case p == "" || p == "*":
-			out = append(out, rule{netip.PrefixFrom(netip.IPv4Unspecified(), 0), c.Access},
-				rule{netip.PrefixFrom(netip.IPv6Unspecified(), 0), c.Access})
+			out = append(out, rule{prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), access: c.Access},
+				rule{prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), access: c.Access})
 			continue
 		case strings.Contains(p, "/"):
 			n, err := parseNet(p)
 			if err != nil {
 				return nil, nil, err
 			}
-			out = append(out, rule{n, c.Access})
+			out = append(out, rule{prefix: n, access: c.Access})
 			continue
 		}
 		if a, err := netip.ParseAddr(p); err == nil {
 			a = a.Unmap()
-			out = append(out, rule{netip.PrefixFrom(a, a.BitLen()), c.Access})
+			out = append(out, rule{prefix: netip.PrefixFrom(a, a.BitLen()), access: c.Access})
 			continue
 		}
-		if strings.ContainsAny(p, "*?[@ ") {
+		if strings.ContainsAny(p, "@ ") {
 			return nil, nil, fmt.Errorf("client pattern %q is none of: address, network, host name, *", p)
+		}
+		if strings.ContainsAny(p, "*?[") {
+			if _, err := path.Match(p, ""); err != nil {
+				return nil, nil, fmt.Errorf("client pattern %q: %w", p, err)
+			}
+			out = append(out, rule{glob: strings.ToLower(p), access: c.Access})
+			continue
 		}
 		look, stop := context.WithTimeout(ctx, resolveTime)
 		addrs, err := lookup(look, p)
@@ -141,7 +150,7 @@ func rules(ctx context.Context, list []ClientRule, lookup func(context.Context, 
 		}
 		for _, a := range addrs {
 			a = a.Unmap()
-			out = append(out, rule{netip.PrefixFrom(a, a.BitLen()), c.Access})
+			out = append(out, rule{prefix: netip.PrefixFrom(a, a.BitLen()), access: c.Access})
 		}
 	}
 	return out, unresolved, nil
@@ -166,13 +175,58 @@ func parseNet(p string) (netip.Prefix, error) {
 	return netip.PrefixFrom(a, ones).Masked(), nil
 }
 
-// match returns the access of the most specific rule; of equal ones the first.
-func match(list []rule, a netip.Addr) Access {
+// The ranks of rules, as exports(5) orders them; a network's is above rankNet by the length of its prefix.
+const (
+	rankAny  = 0
+	rankGlob = 1
+	rankNet  = 2
+)
+
+// match returns the access of the most specific rule; of equal ones the first. names gives the host names of
+// the address; it is asked only if a rule needs them.
+func match(list []rule, a netip.Addr, names func() []string) Access {
 	best := -1
 	out := Access{Denied: true}
 	for _, r := range list {
-		if r.prefix.Bits() > best && r.prefix.Contains(a) {
-			best, out = r.prefix.Bits(), r.access
+		rank := -1
+		switch {
+		case r.glob != "":
+			for _, n := range names() {
+				if ok, _ := path.Match(r.glob, strings.ToLower(strings.TrimSuffix(n, "."))); ok {
+					rank = rankGlob
+				}
+			}
+		case r.prefix.Contains(a) && r.prefix.Bits() == 0:
+			rank = rankAny
+		case r.prefix.Contains(a):
+			rank = rankNet + r.prefix.Bits()
+		}
+		if rank > best {
+			best, out = rank, r.access
+		}
+	}
+	return out
+}
+
+// lookupNames asks the resolver for the host names of an address. A name counts only if it resolves back.
+func lookupNames(ctx context.Context, a netip.Addr) []string {
+	ctx, stop := context.WithTimeout(ctx, resolveTime)
+	defer stop()
+	found, err := net.DefaultResolver.LookupAddr(ctx, a.String())
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, n := range found {
+		back, err := net.DefaultResolver.LookupNetIP(ctx, "ip", n)
+		if err != nil {
+			continue
+		}
+		for _, b := range back {
+			if b.Unmap() == a {
+				out = append(out, n)
+				break
+			}
 		}
 	}
 	return out

@@ -69,22 +69,10 @@ func (s *Server) finishGrace(ctx context.Context, force bool) {
 	if reason == "" {
 		reason = "all clients are complete, or time is over"
 	}
-	if g.Batch == nil {
-		g.Batch = new(journal.Batch)
-	}
 	for _, l := range g.Lost {
 		s.log.Warn("lost: not reclaimed", "owner", l.Owner, "name", l.Name, "locks", l.Locks)
-		e := journal.Event{Type: "lost", Client: l.Owner.Client, Owner: l.Owner.Owner, File: l.File, Name: l.Name, Result: "lost", Text: "not reclaimed before grace ended"}
-		if len(l.Locks) == 0 {
-			g.Batch.AddEvent(&e)
-		}
-		for _, lock := range l.Locks {
-			one := e
-			one.Range, one.Lock = lock.Range, lock.Type
-			g.Batch.AddEvent(&one)
-		}
 	}
-	g.Batch.AddEvent(&journal.Event{Type: "grace", Result: "end", Text: reason})
+	g.Batch.AddEvent(&journal.Event{Type: "grace", Result: "ending", Text: reason})
 	if err := s.commit(ctx, g.Batch); err != nil {
 		// Grace stays ending: nothing new is granted by a server whose journal failed.
 		s.log.Error("the end of grace is not durable", "err", err)

@@ -51,7 +51,7 @@ func opSavefh(_ context.Context, c *compound, _ *nfs4.SavefhArgs) (*nfs4.SavefhR
 // opRestorefh makes what was saved current: RFC 8881 18.27.
 func opRestorefh(_ context.Context, c *compound, _ *nfs4.RestorefhArgs) (*nfs4.RestorefhRes, error) {
 	if !c.saved.ok() {
-		return nil, nfs4.NFS4ERR_RESTOREFH
+		return nil, nfs4.NFS4ERR_NOFILEHANDLE
 	}
 	c.cur, c.curSid = c.saved, c.savedSid
 	return new(nfs4.RestorefhRes), nil

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"holdfast/internal/nfs4"
-	"holdfast/journal"
 )
 
 // opReclaimComplete says that the client reclaims nothing more: RFC 8881 18.51. It is durable before the
@@ -25,6 +24,5 @@ func opReclaimComplete(ctx context.Context, c *compound, a *nfs4.ReclaimComplete
 	if err != nil {
 		return nil, err
 	}
-	c.s.event(&journal.Event{Type: "reclaim", Client: c.client.Owner(), Result: "complete"})
 	return new(nfs4.ReclaimCompleteRes), nil
 }

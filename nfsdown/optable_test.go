@@ -32,6 +32,9 @@ func TestEveryOperationHasALineAndARow(t *testing.T) {
 func TestEveryErrorBecomesAValidOne(t *testing.T) {
 	for op := range validErrs {
 		set := validSets()[op]
+		if len(set) <= 3 {
+			continue // an operation of NFSv4.0, which has nothing but NOTSUPP
+		}
 		for code := fs.Code(1); code < fs.NumCodes; code++ {
 			if s := validStatus(op, toStatus(fs.E("", code, nil))); !set[s] {
 				t.Errorf("%v: %v becomes %v, which it cannot be answered with", op, code, s)

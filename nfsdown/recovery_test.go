@@ -109,7 +109,7 @@ func TestGraceEndsByTime(t *testing.T) {
 		}
 		seen[e.Type+" "+e.Result]++
 	}
-	if seen["lost lost"] != 2 || seen["grace begin"] != 1 || seen["grace end"] != 1 || seen["boot "] != 2 {
+	if seen["lost not reclaimed"] != 2 || seen["grace begin"] != 1 || seen["grace ended"] != 1 || seen["boot "] != 2 {
 		t.Errorf("events: %v", seen)
 	}
 	p.back()

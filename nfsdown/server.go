@@ -91,11 +91,11 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.state = state.New(cfg.State, snap) // before a backend can be heard
 	if err := s.ReloadExports(s.ctx, cfg.Exports); err != nil {
 		s.cancel(ErrStopped)
 		return nil, err
 	}
-	s.state = state.New(cfg.State, snap)
 	s.event(&journal.Event{Type: "boot", Text: fmt.Sprintf("epoch %d", s.cfg.State.Epoch)})
 	if s.state.Phase() == state.GraceNone {
 		s.background(func(ctx context.Context) { s.reclaimComplete(ctx) })
@@ -168,7 +168,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	err := s.rpc.Shutdown(ctx)
-	s.cancel(ErrStopped)
+	s.mu.Lock()
+	s.cancel(ErrStopped) // under mu: nobody is counted any more once it is waited for
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
 	select {

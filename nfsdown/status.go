@@ -180,7 +180,7 @@ func validStatus(op nfs4.OpNum, s nfs4.Status) nfs4.Status {
 		}
 		at = instead[at][0]
 	}
-	for _, t := range []nfs4.Status{nfs4.NFS4ERR_SERVERFAULT, nfs4.NFS4ERR_IO, nfs4.NFS4ERR_INVAL, nfs4.NFS4ERR_DELAY} {
+	for _, t := range []nfs4.Status{nfs4.NFS4ERR_SERVERFAULT, nfs4.NFS4ERR_IO, nfs4.NFS4ERR_INVAL, nfs4.NFS4ERR_DELAY, nfs4.NFS4ERR_STALE} {
 		if set[t] {
 			return t
 		}

@@ -134,7 +134,7 @@ func (n *node) seal(within *export) {
 }
 
 // access is what the client at a may do.
-func (x *export) access(a netip.Addr) Access {
+func (x *export) access(a netip.Addr, names func() []string) Access {
 	var out Access
 	switch {
 	case x.Access != nil:
@@ -142,7 +142,7 @@ func (x *export) access(a netip.Addr) Access {
 	case len(x.Clients) == 0:
 		out = Access{RW: true}
 	default:
-		out = match(x.rules, a)
+		out = match(x.rules, a, names)
 	}
 	if x.ReadOnly {
 		out.RW = false
