@@ -47,24 +47,27 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 		}
 		return source, target, r.fail("RENAME", err, fromDir, toDir)
 	}
+	// The target first: who looks meanwhile may find the file in both places, but never in none.
 	var moved, victim fs.Handle
-	r.endDir(fromDir, start, res1.SourceCinfo, fromAttr, func(names map[string]fs.Handle) {
-		moved = names[from]
-		if same && to == from {
-			return
-		}
-		names[from] = ""
-		if same {
-			victim = names[to]
-			rename(names, to, moved)
-		}
-	})
 	if !same {
 		r.endDir(toDir, start, res1.TargetCinfo, toAttr, func(names map[string]fs.Handle) {
 			victim = names[to]
-			rename(names, to, moved)
+			delete(names, to)
 		})
 	}
+	r.endDir(fromDir, start, res1.SourceCinfo, fromAttr, func(names map[string]fs.Handle) {
+		if moved = names[from]; same && from == to {
+			return
+		}
+		names[from] = ""
+		if !same {
+			return
+		}
+		victim = names[to]
+		if names[to] = moved; moved == "" {
+			delete(names, to)
+		}
+	})
 	for _, h := range []fs.Handle{moved, victim} {
 		if h != "" {
 			// Their ctime or link count. It will look like somebody's change, which is the safe side.
@@ -72,13 +75,4 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 		}
 	}
 	return changeInfo(res1.SourceCinfo), changeInfo(res1.TargetCinfo), nil
-}
-
-// rename puts an entry in its new place; one whose handle is not known is not known there either.
-func rename(names map[string]fs.Handle, to string, moved fs.Handle) {
-	if moved == "" {
-		delete(names, to)
-		return
-	}
-	names[to] = moved
 }
