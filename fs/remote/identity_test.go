@@ -173,6 +173,33 @@ func TestLongHandlesSurviveARestart(t *testing.T) {
 	}
 }
 
+func TestOneIdentityIsNotMountedTwice(t *testing.T) {
+	cfg := Config{Name: "filer", Server: "s", Journal: openJournal(t, t.TempDir())}
+	if err := cfg.setDefaults(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := newRemote(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newRemote(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "name of its own") {
+		t.Errorf("the second mount: %v", err)
+	}
+	other := cfg
+	other.Name = "other"
+	second, err := newRemote(t.Context(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.stop()
+	first.stop()
+	again, err := newRemote(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("after it ended: %v", err)
+	}
+	again.stop()
+}
+
 func TestConfig(t *testing.T) {
 	for _, c := range []struct {
 		cfg Config

@@ -35,7 +35,8 @@ var ErrNoResume = errors.New("recovery mode resume is not in this version; set r
 // all else.
 type Config struct {
 	// Name is the origin's name in the configuration. It is part of who we are there: with another name
-	// the instance is another client, and what the old one held is lost.
+	// the instance is another client, and what the old one held is lost. Two mounts at one time cannot
+	// have one name in one journal: the origin would take them for one client.
 	Name string
 	// Server is the origin, "host:port", and Path the directory there, from the root of its name space.
 	Server, Path string
@@ -204,8 +205,33 @@ func Mount(ctx context.Context, cfg Config) (*Remote, error) {
 	return r, nil
 }
 
+// inUse has the identities that are mounted in this process.
+var inUse sync.Map // of nameKey
+
+type nameKey struct {
+	journal *journal.Journal
+	name    string
+}
+
 // newRemote makes a Remote that has no origin yet.
 func newRemote(ctx context.Context, cfg Config) (*Remote, error) {
+	key := nameKey{cfg.Journal, cfg.Name}
+	if cfg.Journal != nil {
+		if _, taken := inUse.LoadOrStore(key, true); taken {
+			return nil, fmt.Errorf("origin %q is mounted already; give the second mount a name of its own", cfg.Name)
+		}
+	}
+	r, err := makeRemote(ctx, cfg)
+	if err != nil {
+		inUse.Delete(key)
+		return nil, err
+	}
+	cancel := r.stop
+	r.stop = func() { cancel(); inUse.Delete(key) }
+	return r, nil
+}
+
+func makeRemote(ctx context.Context, cfg Config) (*Remote, error) {
 	id, err := loadIdentity(ctx, cfg.Journal, cfg.Name, cfg.Server, cfg.Epoch, cfg.Clock.Now)
 	if err != nil {
 		return nil, err
