@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -187,12 +188,11 @@ func TestI5ReclaimCompleteBeforeTheFirstOpen(t *testing.T) {
 	for _, fenced := range []bool{false, true} {
 		b := newMem()
 		b.make("file", "x", 0644)
-		var atOpen int
+		var atOpen atomic.Int32
+		reclaimed := func() int { b.mu.Lock(); defer b.mu.Unlock(); return b.reclaimed }
 		b.hook = func(_ context.Context, op string) error {
 			if op == "Open" {
-				b.mu.Lock()
-				atOpen = b.reclaimed
-				b.mu.Unlock()
+				atOpen.Store(int32(reclaimed()))
 			}
 			return nil
 		}
@@ -204,7 +204,7 @@ func TestI5ReclaimCompleteBeforeTheFirstOpen(t *testing.T) {
 		})
 		c := newClient(t)
 		c.must(command{Op: "stat", Path: dir + "/file"})
-		if b.reclaimed != 0 {
+		if reclaimed() != 0 {
 			t.Error("sent for a stat")
 		}
 		c.open(dir+"/file", unix.O_RDONLY)
@@ -213,8 +213,8 @@ func TestI5ReclaimCompleteBeforeTheFirstOpen(t *testing.T) {
 		if fenced {
 			want = 0 // the NFS server sends it
 		}
-		if atOpen != want || b.reclaimed != want {
-			t.Errorf("fenced %v: sent %d times, %d before the open", fenced, b.reclaimed, atOpen)
+		if int(atOpen.Load()) != want || reclaimed() != want {
+			t.Errorf("fenced %v: sent %d times, %d before the open", fenced, reclaimed(), atOpen.Load())
 		}
 	}
 }

@@ -167,6 +167,13 @@ func TestRemovedOpenFileIsHidden(t *testing.T) {
 	b.make("file", "data", 0644)
 	b.make("target", "over", 0644)
 	b.make("source", "from", 0644)
+	var gaps atomic.Int32
+	b.hook = func(_ context.Context, op string) error {
+		if (op == "Rename" || op == "Link") && b.find("target") == nil {
+			gaps.Add(1)
+		}
+		return nil
+	}
 	_, dir := mountMem(t, b, nil)
 	c := newClient(t)
 	fd := c.open(dir+"/file", unix.O_RDWR)
@@ -187,13 +194,6 @@ func TestRemovedOpenFileIsHidden(t *testing.T) {
 	eventually(t, "the last close removes it", func() bool { return slices.Equal(b.names(), []string{"source", "target"}) })
 
 	// The name that is renamed over names something at every moment.
-	var gaps atomic.Int32
-	b.hook = func(_ context.Context, op string) error {
-		if (op == "Rename" || op == "Link") && b.find("target") == nil {
-			gaps.Add(1)
-		}
-		return nil
-	}
 	fd = c.open(dir+"/target", unix.O_RDONLY)
 	c.must(command{Op: "rename", Path: dir + "/source", To: dir + "/target"})
 	if r := c.must(command{Op: "read", FD: fd, Len: 100}); r.Data != "over" {
@@ -320,58 +320,54 @@ func TestAccessIsAskedFromTheBackend(t *testing.T) {
 // A request that hangs at an origin can be killed, and a signal that does not kill does nothing to it.
 func TestHangingRequestIsKillableOnly(t *testing.T) {
 	for _, op := range []string{"Read", "Open", "Lookup", "Write"} {
-		t.Run(op, func(t *testing.T) {
-			b := newMem()
-			f := b.make("file", "data", 0666)
-			hang, entered := make(chan struct{}), make(chan struct{}, 8)
-			var armed atomic.Bool
-			b.hook = func(ctx context.Context, got string) error {
-				if got != op || !armed.Load() {
-					return nil
-				}
-				entered <- struct{}{}
-				select {
-				case <-hang:
-					return nil
-				case <-ctx.Done():
-					return fs.E(op, fs.Interrupted, ctx.Err())
-				}
-			}
-			_, dir := mountMem(t, b, nil)
-			path := dir + "/file"
-			for _, kill := range []bool{false, true} {
-				c := newClient(t)
-				armed.Store(false)
-				b.set(f, "data", false) // so that nothing is cached
-				fd := c.open(path, unix.O_RDWR)
-				armed.Store(true)
-				cmd := map[string]command{
-					"Read": {Op: "read", FD: fd, Len: 4}, "Open": {Op: "open", Path: path},
-					"Lookup": {Op: "stat", Path: path}, "Write": {Op: "write", FD: fd, Data: "x"},
-				}[op]
-				r := c.start(cmd)
-				await(t, "the request", entered)
-				c.signal()
-				if kill {
-					c.cmd.Process.Kill()
-					dead := make(chan error, 1)
-					go func() { dead <- c.cmd.Wait() }()
-					await(t, "the death of the process", dead)
-					continue
-				}
-				stillBlocked(t, op, r)
-				close(hang)
-				if r := await(t, op, r); r.Errno != 0 {
-					t.Errorf("interrupted: %v", r.Errno)
-				}
-				c.kill()
-				hang = make(chan struct{})
-			}
-			armed.Store(false)
-			close(hang) // readahead goes on without the process
-			eventually(t, "no open is left behind", func() bool { return b.openCount(f) == 0 })
-		})
+		t.Run(op, func(t *testing.T) { hangingRequest(t, op, false) })
+		t.Run(op+", killed", func(t *testing.T) { hangingRequest(t, op, true) })
 	}
+}
+
+func hangingRequest(t *testing.T, op string, kill bool) {
+	b := newMem()
+	f := b.make("file", "data", 0666)
+	hang, entered := make(chan struct{}), make(chan struct{}, 8)
+	var armed atomic.Bool
+	b.hook = func(ctx context.Context, got string) error {
+		if got != op || !armed.Load() {
+			return nil
+		}
+		entered <- struct{}{}
+		select {
+		case <-hang:
+			return nil
+		case <-ctx.Done():
+			return fs.E(op, fs.Interrupted, ctx.Err())
+		}
+	}
+	_, dir := mountMem(t, b, nil)
+	path := dir + "/file"
+	c := newClient(t)
+	fd := c.open(path, unix.O_RDWR)
+	armed.Store(true)
+	r := c.start(map[string]command{
+		"Read": {Op: "read", FD: fd, Len: 4}, "Open": {Op: "open", Path: path},
+		"Lookup": {Op: "stat", Path: path}, "Write": {Op: "write", FD: fd, Data: "x"},
+	}[op])
+	await(t, "the request", entered)
+	c.signal()
+	if kill {
+		c.cmd.Process.Kill()
+		dead := make(chan error, 1)
+		go func() { dead <- c.cmd.Wait() }()
+		await(t, "the death of the process", dead)
+		close(hang) // readahead goes on without the process
+	} else {
+		stillBlocked(t, op, r)
+		close(hang)
+		if r := await(t, op, r); r.Errno != 0 {
+			t.Errorf("interrupted: %v", r.Errno)
+		}
+		c.kill()
+	}
+	eventually(t, "no open is left behind", func() bool { return b.openCount(f) == 0 })
 }
 
 // The rest runs in another process, with plain Go.

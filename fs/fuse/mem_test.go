@@ -172,6 +172,13 @@ func (b *memBackend) reap(f *memFile) {
 	}
 }
 
+func masked(a *fs.SetAttr) uint32 {
+	if a.Umask != nil {
+		return *a.Mode &^ *a.Umask
+	}
+	return *a.Mode
+}
+
 // may checks permission by mode.
 func may(f *memFile, cred *fs.Cred, bits uint32) bool {
 	if cred.UID == 0 {
@@ -259,7 +266,7 @@ func (b *memBackend) Create(ctx context.Context, cred *fs.Cred, dir fs.Handle, n
 	if d.names[name] != nil {
 		return "", nil, ci, fs.Exist
 	}
-	f := b.add(req.Type, *req.Attr.Mode, cred)
+	f := b.add(req.Type, masked(&req.Attr), cred)
 	f.target, f.attr.Rdev = req.Target, req.Rdev
 	b.touch(f, true)
 	b.put(d, name, f)
@@ -568,7 +575,7 @@ func (b *memBackend) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 		} else if !may(d, cred, 3) {
 			return nil, fs.Access
 		} else {
-			f = b.add(fs.Regular, *req.Attr.Mode, cred)
+			f = b.add(fs.Regular, masked(&req.Attr), cred)
 			b.put(d, req.Name, f)
 			created = true
 		}

@@ -174,7 +174,7 @@ func options(cfg *Config, log *slog.Logger) *gofuse.MountOptions {
 		DisableSplice: true,
 		Debug:         cfg.Debug,
 		Logger:        slog.NewLogLogger(log.Handler(), level),
-		ExtraCapabilities: gofuse.CAP_ATOMIC_O_TRUNC | gofuse.CAP_HANDLE_KILLPRIV_V2 | gofuse.CAP_READDIRPLUS_AUTO |
+		ExtraCapabilities: gofuse.CAP_ATOMIC_O_TRUNC | gofuse.CAP_DONT_MASK | gofuse.CAP_HANDLE_KILLPRIV_V2 | gofuse.CAP_READDIRPLUS_AUTO |
 			gofuse.CAP_DIRECT_IO_ALLOW_MMAP,
 		DirectMountFlags: unix.MS_NOSUID | unix.MS_NODEV,
 	}

@@ -80,11 +80,10 @@ func (s *server) create(r *request, dir *node, name string, req *fs.CreateReques
 	return nil
 }
 
-// Mkdir makes a directory. The kernel has applied the umask.
+// Mkdir makes a directory. The umask is for the origin: a default ACL stands in its place (RFC 8275).
 func (s *server) Mkdir(intr <-chan struct{}, in *gofuse.MkdirIn, name string, out *gofuse.EntryOut) gofuse.Status {
 	return s.do(intr, &in.InHeader, func(r *request, dir *node) error {
-		mode := in.Mode & 07777
-		return s.create(r, dir, name, &fs.CreateRequest{Type: fs.Directory, Attr: fs.SetAttr{Mode: &mode}}, out)
+		return s.create(r, dir, name, &fs.CreateRequest{Type: fs.Directory, Attr: newMode(in.Mode, in.Umask)}, out)
 	})
 }
 
@@ -99,13 +98,12 @@ func (s *server) Symlink(intr <-chan struct{}, in *gofuse.InHeader, target, name
 // Mknod makes a device, a socket, a FIFO, or an empty regular file: that is an open and a close.
 func (s *server) Mknod(intr <-chan struct{}, in *gofuse.MknodIn, name string, out *gofuse.EntryOut) gofuse.Status {
 	return s.do(intr, &in.InHeader, func(r *request, dir *node) error {
-		mode := in.Mode & 07777
-		req := &fs.CreateRequest{Attr: fs.SetAttr{Mode: &mode}}
+		req := &fs.CreateRequest{Attr: newMode(in.Mode, in.Umask)}
 		switch in.Mode & unix.S_IFMT {
 		case unix.S_IFREG, 0:
 			res, err := s.openUpstream(r, &fs.OpenRequest{
 				Owner: s.newOwner('h'), Access: fs.ShareWrite, Dir: dir.handle, Name: name,
-				Create: fs.Guarded, Attr: fs.SetAttr{Mode: &mode},
+				Create: fs.Guarded, Attr: req.Attr,
 			}, true)
 			if err != nil {
 				return err
@@ -125,6 +123,13 @@ func (s *server) Mknod(intr <-chan struct{}, in *gofuse.MknodIn, name string, ou
 		}
 		return s.create(r, dir, name, req, out)
 	})
+}
+
+// newMode is the mode of something that is created.
+func newMode(mode, umask uint32) fs.SetAttr {
+	mode &= 07777
+	umask &= 0777
+	return fs.SetAttr{Mode: &mode, Umask: &umask}
 }
 
 func rdevOf(dev uint32) fs.Rdev {

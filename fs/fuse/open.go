@@ -231,13 +231,12 @@ func (s *server) openOut(f *file, flags uint32, change uint64, out *gofuse.OpenO
 	}
 }
 
-// Create makes a regular file and opens it, in one step at the backend. The kernel has applied the umask.
+// Create makes a regular file and opens it, in one step at the backend.
 func (s *server) Create(intr <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) gofuse.Status {
 	return s.do(intr, &in.InHeader, func(r *request, dir *node) error {
-		mode := in.Mode & 07777
 		req := &fs.OpenRequest{
 			Owner: s.newOwner('h'), Access: shareOf(in.Flags), Dir: dir.handle, Name: name,
-			Create: fs.Unchecked, Attr: fs.SetAttr{Mode: &mode},
+			Create: fs.Unchecked, Attr: newMode(in.Mode, in.Umask),
 		}
 		if in.Flags&syscall.O_EXCL != 0 {
 			req.Create = fs.Guarded

@@ -46,7 +46,7 @@ func (l listener) Revoked(owner fs.Owner, h fs.Handle, locks fs.RangeSet, why er
 	s.mu.Unlock()
 	switch {
 	case o != nil:
-		if locks == nil {
+		if len(locks) == 0 { // what exactly is not known
 			locks = fs.RangeSet{{Range: fs.Range{First: 0, Last: math.MaxUint64}, Type: fs.WriteLock}}
 		}
 		o.node.locks.mu.Lock()
