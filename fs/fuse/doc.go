@@ -19,7 +19,8 @@
 // # What differs from a local file system
 //
 //   - flock and fcntl locks exclude each other, as on an NFS client: the origin has only byte ranges.
-//     So an exclusive flock needs a file that is open for writing (else EBADF).
+//     So an exclusive flock needs a file that is open for writing (else EBADF). A conversion that is
+//     refused (LOCK_NB) leaves the old lock.
 //   - O_APPEND writes go to the end of the file as the backend knows it at the time of the write, or to
 //     where the kernel says if that is further on. Appends of this host do not overwrite each other;
 //     those of two hosts may, unless they lock (RFC 8881 has no append).

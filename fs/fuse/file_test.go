@@ -400,6 +400,29 @@ func TestFilesChild(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+	t.Run("O_TRUNC without writing", func(t *testing.T) {
+		f, err := os.OpenFile(path+".trunc", os.O_CREATE|os.O_WRONLY, 0644)
+		check(err)
+		f.WriteString("data")
+		check(f.Close())
+		f, err = os.OpenFile(path+".trunc", os.O_RDONLY|os.O_TRUNC, 0)
+		check(err)
+		if st, err := f.Stat(); err != nil || st.Size() != 0 {
+			t.Error(st.Size(), err)
+		}
+		check(f.Close())
+	})
+	t.Run("umask", func(t *testing.T) {
+		old := unix.Umask(027)
+		defer unix.Umask(old)
+		check(os.WriteFile(path+".umask", nil, 0666))
+		check(os.Mkdir(path+".umaskdir", 0777))
+		for name, want := range map[string]os.FileMode{".umask": 0640, ".umaskdir": os.ModeDir | 0750} {
+			if st, err := os.Stat(path + name); err != nil || st.Mode() != want {
+				t.Error(st.Mode(), err)
+			}
+		}
+	})
 	t.Run("O_EXCL", func(t *testing.T) {
 		if _, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0644); !os.IsExist(err) {
 			t.Error(err)

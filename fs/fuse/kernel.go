@@ -51,6 +51,12 @@ func adoptDevice(device string) (conn *os.File, err error) {
 	return conn, nil
 }
 
+// abortConnection ends a connection whose mount is in no directory any more.
+func abortConnection(device string) error {
+	_, minor, _ := strings.Cut(device, ":")
+	return os.WriteFile(filepath.Join("/sys/fs/fuse/connections", minor, "abort"), []byte("1"), 0)
+}
+
 // connectionOf reads the number of the connection from /proc/self/fdinfo.
 func connectionOf(info []byte) string {
 	for line := range strings.Lines(string(info)) {

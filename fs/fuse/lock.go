@@ -321,7 +321,7 @@ func (s *server) unlock(r *request, f *file, key ownerKey, rng fs.Range) error {
 	err := r.again(nil, func() error { return s.backend.Unlock(r, f.cred, o.owner, f.node.handle, rng) })
 	l := &f.node.locks
 	l.mu.Lock()
-	if o.lost != nil {
+	if o.lost != nil || f.revoked.Load() {
 		o.setLost(o.lost.With(rng, fs.NoLock))
 		switch fs.CodeOf(err) {
 		case fs.BadStateid, fs.OldStateid, fs.Expired, fs.AdminRevoked:

@@ -265,7 +265,21 @@ func (m *Mounted) unmount(flags int) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("unmount %s: %w", m.point, ErrBusy)
-	case errors.Is(err, unix.EINVAL): // it was unmounted from outside
+	case errors.Is(err, unix.EINVAL):
+		// It was unmounted from outside; with umount -l it lives on until the last file is closed.
+		if flags&unix.MNT_FORCE == 0 {
+			timer := time.NewTimer(goodbyeTime)
+			defer timer.Stop()
+			select {
+			case <-m.done:
+				return nil
+			case <-timer.C:
+				return fmt.Errorf("unmount %s: it is detached, but files are open: %w", m.point, ErrBusy)
+			}
+		}
+		if err := abortConnection(m.device); err != nil {
+			m.s.log.Debug("connection not aborted", "err", err)
+		}
 	case err != nil:
 		return fmt.Errorf("unmount %s: %w", m.point, err)
 	}

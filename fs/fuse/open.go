@@ -189,12 +189,14 @@ func (s *server) Open(intr <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenO
 		if in.Flags&syscall.O_TRUNC != 0 {
 			var a *fs.Attr
 			size := uint64(0)
-			if err = s.mayWrite(f); err == nil {
-				err = r.again(nil, func() (err error) {
-					a, err = s.backend.SetAttr(r, f.cred, f.io(), &fs.SetAttr{Size: &size})
-					return err
-				})
+			io := f.io()
+			if f.access&fs.ShareWrite == 0 {
+				io.Open = fs.Owner{} // O_RDONLY|O_TRUNC: as truncate(2), by permission
 			}
+			err = r.again(nil, func() (err error) {
+				a, err = s.backend.SetAttr(r, f.cred, io, &fs.SetAttr{Size: &size})
+				return err
+			})
 			if err != nil {
 				s.later(func(ctx context.Context) {
 					s.closeUpstream(ctx, f.owner, n.handle)

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/fs"
 )
 
 func lockThread() { runtime.LockOSThread() }
@@ -110,6 +113,56 @@ func TestUnmountFromOutside(t *testing.T) {
 	}
 	if err := m.Unmount(); err != nil {
 		t.Errorf("unmount after the end: %v", err)
+	}
+}
+
+// umount -f cuts off an origin that hangs; what hangs in the daemon must end too.
+func TestForcedUnmountFromOutsideWhileARequestHangs(t *testing.T) {
+	b := newMem()
+	b.make("file", "x", 0644)
+	entered := make(chan struct{}, 1)
+	b.hook = func(ctx context.Context, op string) error {
+		if op != "Lookup" {
+			return nil
+		}
+		entered <- struct{}{}
+		<-ctx.Done()
+		return fs.E(op, fs.Interrupted, ctx.Err())
+	}
+	m, dir := mountMem(t, b, nil)
+	c := newClient(t)
+	r := c.start(command{Op: "stat", Path: dir + "/file"})
+	await(t, "the request", entered)
+	if err := unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if r := await(t, "the stat", r); r.Errno == 0 {
+		t.Error("stat succeeded")
+	}
+	await(t, "the end of the mount", m.Done())
+}
+
+func TestForceUnmountOfADetachedMount(t *testing.T) {
+	b := newMem()
+	f := b.make("file", "x", 0644)
+	m, dir := mountMem(t, b, nil)
+	if _, err := os.Stat("/sys/fs/fuse/connections"); err != nil {
+		t.Skip("needs fusectl: mount -t fusectl none /sys/fs/fuse/connections")
+	}
+	c := newClient(t)
+	fd := c.open(dir+"/file", unix.O_RDONLY)
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	c.must(command{Op: "read", FD: fd, Len: 1})
+	if list, err := os.ReadDir("/sys/fs/fuse/connections"); err != nil || len(list) == 0 {
+		c.must(command{Op: "close", FD: fd}) // fusectl is not mounted
+	}
+	if err := m.ForceUnmount(); err != nil {
+		t.Fatal(err)
+	}
+	if b.openCount(f) != 0 {
+		t.Error("an open is left")
 	}
 }
 
