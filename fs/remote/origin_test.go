@@ -8,10 +8,15 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"holdfast/fs"
 	"holdfast/fs/remote"
@@ -234,6 +239,7 @@ func testOrigin(t *testing.T, s site) {
 		}
 	})
 	t.Run("optional abilities", func(t *testing.T) { testOptional(t, m, d) })
+	t.Run("contention", func(t *testing.T) { testContention(t, s) })
 	t.Run("two mounts", func(t *testing.T) { testTwoMounts(t, s, m, d) })
 	t.Logf("%+v", m.Status())
 	must(t, m.Close(ctx))
@@ -505,3 +511,88 @@ func TestRealOriginRestarts(t *testing.T) {
 	must(t, m.Close(ctx))
 	must(t, other.Close(ctx))
 }
+
+// testContention has owners of two mounts take one lock in turns, each waiting for the announcement: never
+// do two hold it (I1), and nobody waits for ever.
+func testContention(t *testing.T, s site) {
+	ctx := t.Context()
+	var holders, granted atomic.Int64
+	var g errgroup.Group
+	first := s.mount(t, t.TempDir(), nil)
+	must(t, first.ReclaimComplete(ctx))
+	d := first.workdir(t)
+	for i := range 2 {
+		m := first
+		if i == 1 {
+			m = s.mount(t, t.TempDir(), nil)
+			must(t, m.ReclaimComplete(ctx))
+			d = m.find(t, first, d)
+		}
+		free := newFree()
+		m.Subscribe(free)
+		for k := range 4 {
+			o := owner(fmt.Sprintf("c%d-%d", i, k))
+			f := m.create(t, d, "contended", o)
+			g.Go(func() error {
+				r := fs.Range{First: 10, Last: 19}
+				wake := free.of(o)
+				for range 10 {
+					for {
+						err := m.Lock(ctx, root, &fs.LockRequest{File: f, OpenOwner: o, LockOwner: o, Range: r, Type: fs.WriteLock, Wait: true})
+						if err == nil {
+							break
+						}
+						if fs.CodeOf(err) != fs.Denied {
+							return fmt.Errorf("%v: %w", o, err)
+						}
+						select {
+						case <-wake:
+						case <-ctx.Done():
+							return ctx.Err()
+						}
+					}
+					if n := holders.Add(1); n != 1 {
+						return fmt.Errorf("%d hold the lock", n)
+					}
+					granted.Add(1)
+					runtime.Gosched()
+					holders.Add(-1)
+					if err := m.Unlock(ctx, root, o, f, r); err != nil {
+						return err
+					}
+				}
+				return m.CloseFile(ctx, o, f)
+			})
+		}
+	}
+	must(t, g.Wait())
+	if granted.Load() != 80 {
+		t.Errorf("granted %d times", granted.Load())
+	}
+}
+
+// free passes LockAvailable on to the owner that it is for.
+type free struct {
+	mu sync.Mutex
+	by map[fs.Owner]chan struct{}
+}
+
+func newFree() *free { return &free{by: map[fs.Owner]chan struct{}{}} }
+
+func (f *free) of(o fs.Owner) chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.by[o] == nil {
+		f.by[o] = make(chan struct{}, 1)
+	}
+	return f.by[o]
+}
+
+func (f *free) LockAvailable(_ fs.Handle, o fs.Owner, _ fs.Range) {
+	select {
+	case f.of(o) <- struct{}{}:
+	default:
+	}
+}
+func (f *free) Changed(fs.Handle)                               {}
+func (f *free) Revoked(fs.Owner, fs.Handle, fs.RangeSet, error) {}
