@@ -596,3 +596,48 @@ func (f *free) LockAvailable(_ fs.Handle, o fs.Owner, _ fs.Range) {
 }
 func (f *free) Changed(fs.Handle)                               {}
 func (f *free) Revoked(fs.Owner, fs.Handle, fs.RangeSet, error) {}
+
+// TestRealOriginBothRestart: the origin's own grace period takes our reclaims (DESIGN 4), from a process
+// that has nothing but its journal and the end client's owners.
+func TestRealOriginBothRestart(t *testing.T) {
+	server, path := originAddr(t)
+	cmd := os.Getenv("HOLDFAST_ORIGIN_RESTART")
+	if cmd == "" {
+		t.Skip("set HOLDFAST_ORIGIN_RESTART to a command that kills and restarts the server")
+	}
+	s := site{server, path}
+	ctx := t.Context()
+	dir := t.TempDir()
+	m := s.mount(t, dir, nil)
+	must(t, m.ReclaimComplete(ctx))
+	d := m.workdir(t)
+	f := m.create(t, d, "f", owner("o"))
+	for {
+		err := m.lock(t, f, owner("o"), owner("l"), 0, 9, false)
+		if c := fs.CodeOf(err); c != fs.Grace && c != fs.Delay {
+			must(t, err)
+			break
+		}
+	}
+	m.crash()
+	if out, err := exec.Command("sh", "-c", cmd).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+	m = s.mount(t, dir, nil)
+	_, err := m.Open(ctx, root, &fs.OpenRequest{Owner: owner("o"), Access: fs.ShareBoth, File: f, Reclaim: true})
+	must(t, err)
+	must(t, m.lock(t, f, owner("o"), owner("l"), 0, 9, true))
+	must(t, m.ReclaimComplete(ctx))
+	other := s.mount(t, t.TempDir(), nil)
+	must(t, other.ReclaimComplete(ctx))
+	g := other.create(t, other.find(t, m, d), "f", owner("x"))
+	for {
+		err := other.lock(t, g, owner("x"), owner("lx"), 0, 9, false)
+		if c := fs.CodeOf(err); c != fs.Grace && c != fs.Delay {
+			wants(t, err, fs.Denied)
+			break
+		}
+	}
+	must(t, m.Close(ctx))
+	must(t, other.Close(ctx))
+}
