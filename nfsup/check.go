@@ -14,6 +14,7 @@ type suspect struct {
 	open *openState
 	lock *lockState // nil: the open's own
 	sid  nfs4.Stateid
+	mine bool // whoever asks is the one that is closing it
 }
 
 // checkAll tests everything.
@@ -33,18 +34,19 @@ func (c *Client) checkAll(ctx context.Context, sess *session) error {
 	return c.check(ctx, sess, list)
 }
 
-// checkOpen tests an open and its locks, after the server has refused one of their stateids.
-func (c *Client) checkOpen(o *openState) {
+// checkOpen tests an open and its locks, after the server has refused one of their stateids. closing
+// says that the caller is closing it.
+func (c *Client) checkOpen(o *openState, closing bool) {
 	sess, err := c.gate(c.ctx)
 	if err != nil {
 		return
 	}
 	t := &c.state
 	t.mu.Lock()
-	list := []suspect{{open: o, sid: o.stateid}}
+	list := []suspect{{open: o, sid: o.stateid, mine: closing}}
 	for _, l := range t.locks {
 		if l.open == o && l.has {
-			list = append(list, suspect{open: o, lock: l, sid: l.stateid})
+			list = append(list, suspect{open: o, lock: l, sid: l.stateid, mine: closing})
 		}
 	}
 	t.mu.Unlock()
@@ -91,6 +93,8 @@ func (c *Client) gone(ctx context.Context, sess *session, s suspect, why nfs4.St
 	var told []Revocation
 	t.mu.Lock()
 	switch {
+	case s.open.closing && !s.mine:
+		// The answer to CLOSE is on its way.
 	case s.lock != nil && s.lock.has && s.lock.stateid.Other == s.sid.Other:
 		if r := t.dropLock(s.lock, why); r != nil {
 			told = append(told, *r)

@@ -83,7 +83,7 @@ func (c *Client) shrink(ctx context.Context, o *openState, access, deny uint32) 
 			continue
 		}
 		// The server says that it is gone: find out what else is, and tell. Closing what is gone is done.
-		c.checkOpen(o)
+		c.checkOpen(o, true)
 		if c.state.open(o.key.owner, o.key.fh) != o {
 			if access == 0 && status != nfs4.NFS4ERR_EXPIRED && status != nfs4.NFS4ERR_ADMIN_REVOKED {
 				return nil

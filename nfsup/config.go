@@ -108,6 +108,13 @@ const (
 	KindLock
 )
 
+func (k StateKind) String() string {
+	if k == KindLock {
+		return "lock"
+	}
+	return "open"
+}
+
 // A Recovery is the result of reclaiming from memory after the server forgot this client.
 type Recovery struct {
 	Opens, Locks         int // reclaimed; locks are ranges

@@ -62,7 +62,7 @@ func (c *Client) IO(ctx context.Context, cred *rpc.Cred, openOwner, lockOwner Up
 		if now, _ := c.ioState(openOwner, lockOwner, fh); now != sent {
 			continue
 		}
-		c.checkOpen(o)
+		c.checkOpen(o, false)
 		if now, still := c.ioState(openOwner, lockOwner, fh); still == nil || now == sent {
 			return err
 		}

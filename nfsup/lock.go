@@ -94,7 +94,7 @@ func (c *Client) sendLock(ctx context.Context, cred *rpc.Cred, o *openState, l *
 			return refused
 		}
 		if !c.lockStateChanged(o, l, sent, status) {
-			c.checkOpen(o)
+			c.checkOpen(o, false)
 			if c.state.open(o.key.owner, o.key.fh) != o {
 				return refused
 			}
@@ -257,7 +257,7 @@ func (c *Client) sendUnlock(ctx context.Context, o *openState, l *lockState, r R
 		}
 		c.state.mu.Unlock()
 		if !again {
-			c.checkOpen(o)
+			c.checkOpen(o, false)
 			return fail
 		}
 	}

@@ -34,51 +34,48 @@ func (c *Client) openFile(ctx context.Context, cred *rpc.Cred, a *OpenArgs, comm
 		landed uint64
 		lost   []Revocation
 	)
-	f := c.state.takeOff(a.Owner)
-	err := c.run(ctx, &request{
-		cred:    cred,
-		sticky:  true,
-		all:     true,
-		patient: c.cfg.DelayTime,
-		build: func(sess *session) ([]nfs4.Args, error) {
-			inc = sess.incarnation
-			return c.openOps(a), nil
-		},
-		use: func(res []nfs4.Res) error {
-			reply, fail = OpenReply{}, nil
-			r, ok := res[min(1, len(res)-1)].(*nfs4.OpenRes)
-			if !ok || r.Status != nfs4.NFS4_OK {
-				last := res[len(res)-1]
-				fail = &StatusError{Op: last.Op(), Status: last.Stat(), Index: len(res) - 1}
-				return nil
-			}
-			reply.FH, reply.Rflags = a.FH, r.Rflags
-			if a.Name != "" {
-				reply.Change, reply.AttrSet = r.Cinfo, r.AttrSet
-			}
-			for _, r := range res[2:] {
-				switch r := r.(type) {
-				case *nfs4.GetfhRes:
-					if r.Status == nfs4.NFS4_OK {
-						reply.FH = r.FH
-					}
-				case *nfs4.GetattrRes:
-					if r.Status == nfs4.NFS4_OK {
-						reply.Attrs = r.Attrs
-					}
+	r := &request{cred: cred, sticky: true, all: true, patient: c.cfg.DelayTime}
+	refuse := func(res []nfs4.Res) error {
+		last := res[len(res)-1]
+		fail = &StatusError{Op: last.Op(), Status: last.Stat(), Index: len(res) - 1, Uncertain: r.uncertain}
+		return nil
+	}
+	r.build = func(sess *session) ([]nfs4.Args, error) {
+		inc = sess.incarnation
+		return c.openOps(a), nil
+	}
+	r.use = func(res []nfs4.Res) error {
+		reply, fail = OpenReply{}, nil
+		r, ok := res[min(1, len(res)-1)].(*nfs4.OpenRes)
+		if !ok || r.Status != nfs4.NFS4_OK {
+			return refuse(res)
+		}
+		reply.FH, reply.Rflags = a.FH, r.Rflags
+		if a.Name != "" {
+			reply.Change, reply.AttrSet = r.Cinfo, r.AttrSet
+		}
+		for _, r := range res[2:] {
+			switch r := r.(type) {
+			case *nfs4.GetfhRes:
+				if r.Status == nfs4.NFS4_OK {
+					reply.FH = r.FH
+				}
+			case *nfs4.GetattrRes:
+				if r.Status == nfs4.NFS4_OK {
+					reply.Attrs = r.Attrs
 				}
 			}
-			if reply.FH == "" {
-				// It is open, but nobody knows which file it is: GETFH does not fail on any server.
-				last := res[len(res)-1]
-				fail = &StatusError{Op: last.Op(), Status: last.Stat(), Index: len(res) - 1}
-				return nil
-			}
-			opened, before, landed, lost = c.state.opened(openKey{a.Owner, reply.FH}, cred, inc, r.Stateid, m)
-			c.dropDelegation(cred, reply.FH, &r.Delegation)
-			return nil
-		},
-	})
+		}
+		if reply.FH == "" {
+			// It is open, but nobody knows which file it is: GETFH does not fail on any server.
+			return refuse(res)
+		}
+		opened, before, landed, lost = c.state.opened(openKey{a.Owner, reply.FH}, cred, inc, r.Stateid, m)
+		c.dropDelegation(cred, reply.FH, &r.Delegation)
+		return nil
+	}
+	f := c.state.takeOff(a.Owner)
+	err := c.run(ctx, r)
 	c.state.land(a.Owner, f)
 	for i := range lost {
 		c.lost(nil, &lost[i])

@@ -538,3 +538,84 @@ func TestOriginDelayedComplete(t *testing.T) {
 	}
 	mustOpen(t, c, create(dir, "f", owner(1)))
 }
+
+// A partition longer than the lease. Either the server was courteous and all is still held, or every
+// holder is told. Never neither (I2).
+func TestOriginLeaseLost(t *testing.T) {
+	o := realOrigin(t)
+	var w witness
+	var b breaker
+	var cut atomic.Bool
+	c := o.dial(t, "a", func(cfg *Config) {
+		cfg.Events = w.events()
+		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			if cut.Load() {
+				return nil, errors.New("partition")
+			}
+			return b.dial(ctx, addr)
+		}
+	})
+	lease := c.Info().Lease
+	if lease > 30*time.Second {
+		t.Skipf("the server's lease of %v is too long for this test; set it to 30 s or less", lease)
+	}
+	dir := o.dir(t, c)
+	f := mustOpen(t, c, create(dir, "f", owner(1)))
+	if err := patiently(t, func() error { return c.Lock(t.Context(), root, lockOf(f.FH, 1, 2, 0, 9)) }); err != nil {
+		t.Fatal(err)
+	}
+	cut.Store(true)
+	b.breakAll()
+	select {
+	case <-time.After(lease * 5 / 2):
+	case <-t.Context().Done():
+	}
+	// A rival asks for the lock meanwhile, so that a courteous server has to decide.
+	d := o.dial(t, "b")
+	mustOpen(t, d, openFH(f.FH, 3, 3, 0))
+	rival := patiently(t, func() error { return d.Lock(t.Context(), root, lockOf(f.FH, 3, 4, 0, 9)) })
+	cut.Store(false)
+	err := patiently(t, func() error { return write(t.Context(), c, owner(1), owner(2), f.FH, 0, []byte("x")) })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t.Logf("rival: %v; write: %v; %d revoked, %d leases lost", rival, err, len(w.revoked), w.lost)
+	switch {
+	case rival == nil && (err == nil || len(w.revoked) != 2 || w.lost == 0):
+		t.Errorf("the rival got the lock, and we were not told")
+	case rival != nil && (err != nil || len(w.revoked) != 0):
+		t.Errorf("the rival did not get the lock, and we do not have it")
+	}
+}
+
+func BenchmarkOrigin(b *testing.B) {
+	s := os.Getenv("HOLDFAST_ORIGIN")
+	if s == "" {
+		b.Skip("set HOLDFAST_ORIGIN=host:port:/export")
+	}
+	addr, _, _ := strings.Cut(s, ":/")
+	cfg := Config{Addr: addr, OwnerID: fmt.Appendf(nil, "bench-%x", rand.Uint64()), Cred: root, NConnect: 2}
+	c, err := Dial(b.Context(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	ops := []nfs4.Args{&nfs4.PutrootfhArgs{}, &nfs4.GetattrArgs{Request: nfs4.Bits(nfs4.FATTR4_SIZE, nfs4.FATTR4_CHANGE)}}
+	b.Run("getattr-1", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := c.Compound(b.Context(), root, ops, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("getattr-64", func(b *testing.B) {
+		b.SetParallelism(32)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if err := c.Compound(context.Background(), root, ops, nil); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	})
+}

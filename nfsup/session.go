@@ -58,9 +58,6 @@ func (s *session) kill(why error) {
 	s.slots.kill()
 }
 
-// errMinor says that the server does not have the minor version.
-var errMinor = errors.New("nfsup: minor version not supported")
-
 // establish makes a session, and a client ID if there is none or the server has forgotten it. fresh
 // says that the client ID is new, so that all state has to be reclaimed. The connection that carried
 // it becomes the first link's. Only Dial and the keeper call it, one at a time.
@@ -120,7 +117,7 @@ func (c *Client) establish(ctx context.Context) (sess *session, fresh bool, err 
 }
 
 // establishTime bounds one attempt at a session.
-const establishTime = time.Minute
+const establishTime = 20 * time.Second
 
 // exchangeID is EXCHANGE_ID, RFC 8881 18.35. It sets clientID and what comes with it.
 func (c *Client) exchangeID(ctx context.Context, conn *rpc.Conn) error {
