@@ -40,6 +40,9 @@ type request struct {
 // the end of it: see Failed. An empty b waits for what was posted before. b must not be changed or
 // used again.
 func (j *Journal) Commit(ctx context.Context, b *Batch) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("journal: commit: %w", context.Cause(ctx))
+	}
 	answer := make(chan error, 1)
 	if err := j.enqueue(&request{b: b, answer: answer}); err != nil {
 		return err

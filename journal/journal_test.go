@@ -8,12 +8,12 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -314,7 +314,7 @@ func TestConcurrentCommitsShareGroups(t *testing.T) {
 		j.mu.Lock()
 		queued = len(j.queue)
 		j.mu.Unlock()
-		time.Sleep(0)
+		runtime.Gosched()
 	}
 	close(hold)
 	wg.Wait()

@@ -89,11 +89,6 @@ func (e *encoder) time(t time.Time) {
 	e.b = binary.AppendVarint(e.b, t.UnixNano())
 }
 
-func (e *encoder) owner(o fs.Owner) {
-	e.string(o.Client)
-	e.string(o.Owner)
-}
-
 // ranges writes each lock as distance from the last one's end, length - 1, and type.
 func (e *encoder) ranges(s fs.RangeSet) {
 	e.uint(uint64(len(s)))
@@ -219,11 +214,6 @@ func (d *decoder) time() time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, v).UTC()
-}
-
-func (d *decoder) owner() fs.Owner {
-	client := d.string()
-	return fs.Owner{Client: client, Owner: d.string()}
 }
 
 func (d *decoder) share() fs.Share {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -168,7 +170,39 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
+// realFiles returns a log and a table that Badger wrote.
+func realFiles(f *testing.F) (wal, table []byte) {
+	dir := f.TempDir()
+	j, _ := mustOpen(f, dir)
+	put := func(n int) {
+		mustCommit(f, j, func(b *Batch) {
+			b.PutLock(lockOf(alice(n), "f", 1))
+			b.DeleteLock(alice(n-5), "f")
+		})
+	}
+	for n := range 100 {
+		put(n)
+	}
+	j, _ = reboot(f, j)
+	put(100)
+	read := func(pattern string) []byte {
+		names, err := filepath.Glob(filepath.Join(dir, dbName, pattern))
+		if err != nil || len(names) == 0 {
+			f.Fatalf("no %s: %v", pattern, err)
+		}
+		b, err := os.ReadFile(names[len(names)-1])
+		if err != nil {
+			f.Fatal(err)
+		}
+		return b
+	}
+	wal, table = read("*.mem"), read("*.sst")
+	return append(bytes.TrimRight(wal, "\x00"), 0, 0, 0, 0), table
+}
+
 func FuzzScanWAL(f *testing.F) {
+	wal, _ := realFiles(f)
+	f.Add(wal)
 	f.Add(bytes.Repeat([]byte{0}, 100))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		w := scanWAL("x", data)
@@ -179,6 +213,8 @@ func FuzzScanWAL(f *testing.F) {
 }
 
 func FuzzScanTable(f *testing.F) {
+	_, table := realFiles(f)
+	f.Add(table)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, b := range scanTable("x", data).blocks {
 			if _, err := blockEntries(b); err != nil {
@@ -189,6 +225,12 @@ func FuzzScanTable(f *testing.F) {
 }
 
 func FuzzReadBackup(f *testing.F) {
+	j, _ := mustOpen(f, f.TempDir())
+	var backup bytes.Buffer
+	if err := j.Backup(&backup); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(backup.Bytes())
 	f.Add([]byte(backupMagic))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if _, err := readBackup(bytes.NewReader(data)); err == nil && len(data) < len(backupMagic)+6 {
