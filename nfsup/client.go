@@ -208,8 +208,9 @@ func (c *Client) destroy(ctx context.Context) error {
 			c.cfg.Logger.Debug("leaving the origin", "op", op.Op(), "err", err)
 			switch s, _ := StatusOf(err); s {
 			case nfs4.NFS4ERR_CONN_NOT_BOUND_TO_SESSION:
-				// 18.37.3 wants a connection of the session. Ganesha has room for ten in all of a session's
-				// life: after that it says yes to BIND_CONN_TO_SESSION and no here.
+				// 18.37.3 wants a connection of the session. nfs-ganesha notes 16 addresses for a session
+				// (NFS41_MAX_CONNECTIONS). Seen with 4.3: once a client had connected more often than that,
+				// binding anew did not help any more.
 				if try == 3 {
 					c.cfg.Logger.Warn("the session stays at the origin until its lease ends", "err", err)
 					return nil
