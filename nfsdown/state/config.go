@@ -5,7 +5,6 @@ import (
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
-	"holdfast/journal"
 )
 
 // RetainPolicy says whose state is kept as held state when a new verifier is confirmed (DESIGN 5).
@@ -83,10 +82,6 @@ type Caller struct {
 	Principal string
 	Addr      string // for people
 }
-
-// New makes a server out of what the journal holds; nil is an intact and empty journal. If there is
-// something to reclaim the server is in its grace period when New returns.
-func New(cfg Config, snap *journal.Snapshot) *Server { return newServer(cfg, snap) }
 
 // IO is what is about to be done under a stateid.
 type IO uint8

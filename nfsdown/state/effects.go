@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"holdfast/fs"
-	"holdfast/internal/nfs4"
 	"holdfast/journal"
 )
 
@@ -70,14 +69,71 @@ type Host interface {
 
 // Empty tells whether there is nothing to do.
 func (e *Effects) Empty() bool {
-	return e == nil || e.Batch == nil && len(e.Releases)+len(e.Notify)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
+	return e == nil || (e.Batch == nil || e.Batch.Empty()) && len(e.Releases)+len(e.Notify)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
+}
+
+// batch is the Batch, made if there is none.
+func (e *Effects) batch() *journal.Batch {
+	if e.Batch == nil {
+		e.Batch = &journal.Batch{}
+	}
+	return e.Batch
 }
 
 // Add appends what o has to do. o may be nil.
-func (e *Effects) Add(o *Effects) { e.add(o) }
+func (e *Effects) Add(o *Effects) {
+	if o == nil {
+		return
+	}
+	if o.Batch != nil && !o.Batch.Empty() {
+		e.batch().Append(o.Batch)
+	}
+	e.Releases = append(e.Releases, o.Releases...)
+	e.Notify = append(e.Notify, o.Notify...)
+	e.Cancel = append(e.Cancel, o.Cancel...)
+	e.Forget = append(e.Forget, o.Forget...)
+	e.Interrupt = append(e.Interrupt, o.Interrupt...)
+	e.Closed = append(e.Closed, o.Closed...)
+	e.GraceMayEnd = e.GraceMayEnd || o.GraceMayEnd
+}
 
-// Run does it all: the batch first, then the releases, then the rest, including what the releases
-// lead to.
-func (e *Effects) Run(ctx context.Context, h Host) { e.run(ctx, h) }
+// Run does it all: the batch first, then the releases, then the rest, and what the releases lead to.
+func (e *Effects) Run(ctx context.Context, h Host) {
+	for e := e; !e.Empty(); {
+		e = e.runOnce(ctx, h)
+	}
+}
 
-var _ = nfs4.NFS4_OK
+func (e *Effects) runOnce(ctx context.Context, h Host) *Effects {
+	if e.Batch != nil && !e.Batch.Empty() {
+		h.Post(e.Batch)
+	}
+	for _, ss := range e.Interrupt {
+		h.Interrupt(ss)
+	}
+	for _, ss := range e.Closed {
+		h.Closed(ss)
+	}
+	for _, w := range e.Cancel {
+		h.CancelWait(w.Owner, w.File, w.Range)
+	}
+	next := make([]*Effects, len(e.Releases))
+	if len(e.Releases) > 0 {
+		h.Each(len(e.Releases), func(i int) { next[i] = e.Releases[i].Run(ctx, h) })
+	}
+	for _, n := range e.Notify {
+		h.NotifyLock(n)
+	}
+	for _, of := range e.Forget {
+		// Forgetting saves the backend memory; a failure changes nothing that anybody relies on.
+		_ = h.ReleaseLockOwner(ctx, of.Owner, of.File)
+	}
+	if e.GraceMayEnd {
+		h.GraceMayEnd()
+	}
+	after := &Effects{}
+	for _, n := range next {
+		after.Add(n)
+	}
+	return after
+}

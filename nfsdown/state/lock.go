@@ -1,0 +1,491 @@
+package state
+
+import (
+	"context"
+	"errors"
+
+	"holdfast/fs"
+	"holdfast/internal/nfs4"
+	"holdfast/journal"
+)
+
+// DeniedError is NFS4ERR_DENIED with the holder, for LOCK4denied. errors.Is(err, nfs4.NFS4ERR_DENIED).
+type DeniedError struct {
+	Range    fs.Range
+	Type     fs.LockType
+	ClientID uint64 // 0 if the holder is not a client of ours
+	Owner    string // the lock-owner's bytes
+
+	client string // the holder's co_ownerid, until the client ID is looked up
+}
+
+func (e *DeniedError) Error() string { return "DENIED" }
+
+// Unwrap gives the status.
+func (e *DeniedError) Unwrap() error { return nfs4.NFS4ERR_DENIED }
+
+func deniedBy(l fs.Lock, owner fs.Owner) *DeniedError {
+	return &DeniedError{Range: l.Range, Type: l.Type, Owner: owner.Owner, client: owner.Client}
+}
+
+// named fills in the client ID of a holder. No mutex is held.
+func (s *Server) named(err error) error {
+	var d *DeniedError
+	if errors.As(err, &d) && d.ClientID == 0 && d.client != "" {
+		d.ClientID = s.clientIDOf(d.client)
+	}
+	return err
+}
+
+// LockPlan is a LOCK on its way.
+type LockPlan struct {
+	Batch   *journal.Batch // to Commit; nil if nothing changes
+	Evict   *Effects       // to run before the backend is asked; may be nil
+	Call    Call
+	Request fs.LockRequest
+
+	s       *Server
+	c       *Client
+	l       *lock
+	reclaim bool
+	inGrace bool
+}
+
+// lockConflict looks for what stands in the way of a lock: as shareConflict.
+func (s *Server) lockConflict(f *file, owner fs.Owner, r fs.Range, t fs.LockType, evict *Effects) (wait <-chan struct{}, again bool, err error) {
+	now := s.now()
+	var victim *Client
+	for _, l := range f.locks {
+		if l.owner == owner {
+			continue
+		}
+		if k, ok := l.live.Conflict(r, t); ok {
+			if l.open.client == nil || !l.open.client.yields(now) {
+				return nil, false, deniedBy(k, l.owner)
+			}
+			victim = l.open.client
+		}
+		stale := false
+		for _, h := range l.held {
+			k, ok := h.set.Conflict(r, t)
+			switch {
+			case !ok:
+			case h.server:
+				err = nfs4.NFS4ERR_GRACE
+			case s.stale(h.since, now):
+				stale = true
+			default:
+				return nil, false, deniedBy(k, l.owner)
+			}
+		}
+		if stale {
+			s.yieldRanges(l, now, evict)
+		}
+		if l.pend != nil && l.pend.r.Overlaps(r) && l.pend.t.Conflicts(t) {
+			wait = l.pend.done
+		}
+		if _, ok := l.gone.Conflict(r, t); ok {
+			rel := l.release
+			if rel == nil {
+				rel = l.open.release
+			}
+			switch {
+			case rel == nil, evict.releases(rel):
+			case rel.failed:
+				return nil, false, nfs4.NFS4ERR_DELAY
+			default:
+				wait = rel.done
+			}
+		}
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if w := f.ahead(owner, r, t, now.Add(-s.cfg.WaiterHold)); w != nil {
+		return nil, false, deniedBy(fs.Lock{Range: w.r, Type: w.t}, w.owner)
+	}
+	if victim != nil {
+		f.mu.Unlock()
+		s.evict(victim, "its lease was over and another client locked what it had", evict)
+		f.mu.Lock()
+		return nil, true, nil
+	}
+	return wait, false, nil
+}
+
+// freeRange waits until nothing stands in the way of a lock. f.mu is held, and given up meanwhile.
+func (s *Server) freeRange(ctx context.Context, f *file, owner fs.Owner, r fs.Range, t fs.LockType, evict *Effects) error {
+	for {
+		wait, again, err := s.lockConflict(f, owner, r, t, evict)
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
+		if wait == nil {
+			return nil
+		}
+		f.mu.Unlock()
+		select {
+		case <-wait:
+			f.mu.Lock()
+		case <-ctx.Done():
+			f.mu.Lock()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// findLock finds or makes the entry that a LOCK is about, in use until giveLock. f.mu is not held.
+func (s *Server) findLock(c *Client, req *LockRequest) (*lock, *stateid, error) {
+	st, err := c.resolve(req.Stateid, req.File, !req.NewOwner)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := st.file
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := st.check(req.Stateid.Seqid); err != nil {
+		return nil, nil, err
+	}
+	l := st.lock
+	if req.NewOwner {
+		l = f.lockOf(st.open, fs.Owner{Client: c.party.owner, Owner: req.LockOwner})
+		if l.open != st.open && l.sid == nil && l.users == 0 && len(l.live)+len(l.held)+len(l.gone) == 0 {
+			delete(l.open.locks, l)
+			l.open = st.open
+			l.open.locks[l] = struct{}{}
+		}
+	}
+	l.users++
+	l.open.users++
+	return l, st, nil
+}
+
+// takeLock takes the turns of a lock that findLock found.
+func (s *Server) takeLock(ctx context.Context, l *lock) error {
+	if err := l.open.turn.take(ctx, false); err != nil {
+		return err
+	}
+	if err := l.turn.take(ctx, true); err != nil {
+		l.open.turn.give(false)
+		return err
+	}
+	return nil
+}
+
+// giveLock ends findLock, and takeLock if that went well. file.mu is held.
+func (s *Server) giveLock(l *lock, turns bool, eff *Effects) {
+	o := l.open
+	l.users--
+	o.users--
+	if turns {
+		l.turn.give(true)
+		o.turn.give(false)
+	}
+	s.wake(o.file, eff)
+	o.file.tidyOpen(o)
+}
+
+// PrepareLock judges LOCK, RFC 8881 18.10. A request with Wait that is denied takes a place in the
+// queue. The Effects are to be run whatever the error is. Errors: *DeniedError, GRACE, NO_GRACE,
+// RECLAIM_BAD, RECLAIM_CONFLICT, OPENMODE, those of stateids, or that of ctx.
+func (s *Server) PrepareLock(ctx context.Context, c *Client, req *LockRequest) (*LockPlan, *Effects, error) {
+	eff := &Effects{}
+	p := &LockPlan{s: s, c: c, reclaim: req.Reclaim, Evict: &Effects{}}
+	if req.Reclaim {
+		if err := c.beginReclaim(); err != nil {
+			s.grace.refused.Add(1)
+			return nil, eff, err
+		}
+		p.inGrace = s.enter()
+	} else if err := s.judgeNew(c, true); err != nil {
+		return nil, eff, err
+	}
+	l, st, err := s.findLock(c, req)
+	if err != nil {
+		p.leave(eff)
+		return nil, eff, err
+	}
+	p.l = l
+	f := l.open.file
+	defer s.files.drop(f)
+	err = s.takeLock(ctx, l)
+	f.mu.Lock()
+	turns := err == nil
+	if err == nil {
+		if err = st.check(req.Stateid.Seqid); err == nil {
+			err = s.judgeLock(ctx, p, req, f)
+		}
+	}
+	if err == nil && c.isDead() {
+		err = nfs4.NFS4ERR_BADSESSION
+	}
+	if err != nil {
+		if req.Reclaim {
+			s.grace.refused.Add(1)
+		}
+		var denied *DeniedError
+		if req.Wait && errors.As(err, &denied) {
+			s.enqueue(f, c, l.owner, req.Range, req.Type, false)
+		}
+		eff.Add(p.Evict)
+		s.giveLock(l, turns, eff)
+		f.mu.Unlock()
+		p.leave(eff)
+		return nil, eff, s.named(err)
+	}
+	p.Request = fs.LockRequest{File: req.File, OpenOwner: l.open.owner, LockOwner: l.owner, Range: req.Range, Type: req.Type, Wait: req.Wait, Reclaim: req.Reclaim}
+	if l.sid == nil && !req.Reclaim {
+		l.since = s.now()
+	}
+	if p.Call == CallReclaim {
+		l.setAsked(req.Range, true)
+	}
+	l.pend = &pendRange{r: req.Range, t: req.Type, done: make(chan struct{})}
+	if !l.live.Covers(req.Range, req.Type) {
+		p.Batch = &journal.Batch{}
+		s.putLock(p.Batch, l)
+	}
+	f.mu.Unlock()
+	return p, eff, nil
+}
+
+// judgeLock applies the rules to a lock whose turn it is. file.mu is held.
+func (s *Server) judgeLock(ctx context.Context, p *LockPlan, req *LockRequest, f *file) error {
+	l := p.l
+	need := fs.ShareRead
+	if req.Type == fs.WriteLock {
+		need = fs.ShareWrite
+	}
+	if l.open.client != p.c {
+		return nfs4.NFS4ERR_BAD_STATEID
+	}
+	if l.open.access&need == 0 {
+		return nfs4.NFS4ERR_OPENMODE
+	}
+	var err error
+	if req.Reclaim {
+		p.Call, err = s.matchLock(p, req, f)
+		return err
+	}
+	if l.live.Covers(req.Range, req.Type) {
+		return nil // it has it; nobody needs to be asked
+	}
+	p.Call = CallNormal
+	return s.freeRange(ctx, f, l.owner, req.Range, req.Type, p.Evict)
+}
+
+// leave ends the plan's hold on grace.
+func (p *LockPlan) leave(eff *Effects) {
+	if p.reclaim {
+		p.c.endReclaim()
+	}
+	if p.inGrace {
+		p.s.leave(eff)
+	}
+}
+
+func (l *lock) setAsked(r fs.Range, asked bool) {
+	for i := range l.held {
+		if h := &l.held[i]; h.server && h.set.Overlaps(r) {
+			h.asked = asked
+		}
+	}
+}
+
+// matchLock judges a LOCK reclaim: only under an open that this incarnation reclaimed, and only what
+// is covered by what the owner has held; smaller or weaker is fine. file.mu is held.
+func (s *Server) matchLock(p *LockPlan, req *LockRequest, f *file) (Call, error) {
+	l := p.l
+	if !l.open.reclaimed {
+		return CallNone, s.noMatch(p.c, p.inGrace)
+	}
+	have := l.heldSet(false)
+	if l.reclaimed {
+		have = strongest(have, l.live)
+	}
+	if coversAtLeast(have, req.Range, req.Type) {
+		return CallNone, nil // the backend has it
+	}
+	if p.inGrace && coversAtLeast(strongest(have, l.heldSet(true)), req.Range, req.Type) {
+		return CallReclaim, nil
+	}
+	if s.forwards(l.open.party, p.inGrace) {
+		for _, x := range f.locks {
+			if x == l {
+				continue
+			}
+			if _, ok := x.live.Conflict(req.Range, req.Type); ok {
+				return CallNone, nfs4.NFS4ERR_RECLAIM_CONFLICT
+			}
+			if x.pend != nil && x.pend.r.Overlaps(req.Range) && x.pend.t.Conflicts(req.Type) {
+				return CallNone, nfs4.NFS4ERR_DELAY
+			}
+		}
+		return CallReclaim, nil
+	}
+	return CallNone, s.noMatch(p.c, p.inGrace)
+}
+
+// Settle ends the plan. If the backend said Denied, the error is a *DeniedError.
+func (p *LockPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects, error) {
+	s, l, eff := p.s, p.l, &Effects{}
+	f := l.open.file
+	defer s.files.drop(f)
+	f.mu.Lock()
+	close(l.pend.done)
+	l.pend = nil
+	err := backendErr
+	switch {
+	case backendErr != nil:
+	case journalErr != nil:
+		err = journalErr
+	case p.c.isDead() || l.open.client != p.c:
+		err = nfs4.NFS4ERR_BADSESSION
+	}
+	r, t := p.Request.Range, p.Request.Type
+	var w nfs4.Stateid
+	if err == nil {
+		l.live = l.live.With(r, t)
+		l.consume(r)
+		l.reclaimed = l.reclaimed || p.reclaim
+		if l.sid == nil {
+			l.sid = p.c.newStateid(l.open, l)
+		} else {
+			l.sid.bump()
+		}
+		w = l.sid.wire()
+		if p.reclaim {
+			s.grace.granted.Add(1)
+		}
+		s.dropWaiters(f, func(w *waiter) bool { return w.owner == l.owner && w.r.Overlaps(r) }, eff)
+	} else {
+		certain := backendErr != nil && refused(backendErr)
+		if p.Call == CallReclaim && certain {
+			l.setAsked(r, false)
+		}
+		if p.Call == CallNormal && !certain {
+			l.gone = strongest(l.gone, fs.RangeSet{{Range: r, Type: t}})
+			s.releaseLock(eff, l)
+		}
+		if p.reclaim {
+			s.grace.refused.Add(1)
+		}
+		if p.Batch != nil {
+			s.putLock(eff.batch(), l)
+		}
+		var d *fs.DeniedError
+		if errors.As(backendErr, &d) {
+			err = deniedBy(fs.Lock{Range: d.Range, Type: d.Type}, d.Owner)
+			if p.Request.Wait {
+				s.enqueue(f, p.c, l.owner, r, t, true)
+			}
+		}
+	}
+	s.giveLock(l, true, eff)
+	f.mu.Unlock()
+	p.leave(eff)
+	return w, eff, s.named(err)
+}
+
+// UnlockPlan is a LOCKU on its way: Locks.Unlock(Owner, File, Range) unless Call is CallNone.
+type UnlockPlan struct {
+	Call  Call
+	Owner fs.Owner
+	File  fs.Handle
+	Range fs.Range
+
+	s *Server
+	l *lock
+}
+
+// PrepareUnlock judges LOCKU, RFC 8881 18.12.
+func (s *Server) PrepareUnlock(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle, r fs.Range) (*UnlockPlan, error) {
+	l, st, err := s.findLock(c, &LockRequest{File: file, Stateid: sid})
+	if err != nil {
+		return nil, err
+	}
+	f := l.open.file
+	err = s.takeLock(ctx, l)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	turns := err == nil
+	if err == nil {
+		err = st.check(sid.Seqid)
+	}
+	if err != nil {
+		s.giveLock(l, turns, &Effects{})
+		return nil, err
+	}
+	p := &UnlockPlan{Owner: l.owner, File: file, Range: r, s: s, l: l}
+	if l.wanted().Overlaps(r) || l.gone.Overlaps(r) {
+		p.Call = CallNormal
+	}
+	return p, nil
+}
+
+// Settle ends the plan.
+func (p *UnlockPlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
+	s, l, eff := p.s, p.l, &Effects{}
+	f := l.open.file
+	defer s.files.drop(f)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := backendErr
+	if released(backendErr) {
+		err = nil
+	}
+	if err == nil && l.sid == nil {
+		err = nfs4.NFS4ERR_BADSESSION // the client ended meanwhile
+	}
+	var w nfs4.Stateid
+	if err == nil {
+		l.live = l.live.With(p.Range, fs.NoLock)
+		l.consume(p.Range)
+		l.sid.bump()
+		w = l.sid.wire()
+		s.putLock(eff.batch(), l)
+	}
+	s.giveLock(l, true, eff)
+	return w, eff, err
+}
+
+// TestLock is our part of LOCKT, RFC 8881 18.11: *DeniedError or GRACE. If it is nil ask the backend.
+func (s *Server) TestLock(c *Client, lockOwner string, file fs.Handle, r fs.Range, t fs.LockType) error {
+	if s.stalled() {
+		return nfs4.NFS4ERR_GRACE
+	}
+	f := s.files.peek(file)
+	if f == nil {
+		return nil
+	}
+	defer s.files.put(f)
+	return s.named(s.testLock(f, fs.Owner{Client: c.party.owner, Owner: lockOwner}, r, t))
+}
+
+func (s *Server) testLock(f *file, owner fs.Owner, r fs.Range, t fs.LockType) (err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := s.now()
+	for _, l := range f.locks {
+		if l.owner == owner {
+			continue
+		}
+		if k, ok := l.live.Conflict(r, t); ok && (l.open.client == nil || !l.open.client.yields(now)) {
+			return deniedBy(k, l.owner)
+		}
+		for _, h := range l.held {
+			k, ok := h.set.Conflict(r, t)
+			switch {
+			case !ok || !h.server && s.stale(h.since, now):
+			case h.server:
+				err = nfs4.NFS4ERR_GRACE
+			default:
+				return deniedBy(k, l.owner)
+			}
+		}
+	}
+	return err
+}

@@ -1,0 +1,450 @@
+package state
+
+import (
+	"context"
+	"errors"
+
+	"holdfast/fs"
+	"holdfast/internal/nfs4"
+	"holdfast/journal"
+)
+
+// OpenTicket is an open by name on its way: the backend opens a file whose handle is not known yet.
+type OpenTicket struct {
+	party *party
+	owner string // the open-owner's bytes
+	// touched, guarded by party.mu: files whose open by this owner was closed or reduced meanwhile.
+	touched map[fs.Handle]bool
+}
+
+// judgeNew judges a non-reclaim OPEN or LOCK before the file is looked at: RFC 8881 8.4.2.1, 18.51.3.
+// A client for which state is held over its restart may open before its RECLAIM_COMPLETE, and lock
+// unless it negotiated retention (draft; DESIGN 5).
+func (s *Server) judgeNew(c *Client, lock bool) error {
+	if s.stalled() {
+		return nfs4.NFS4ERR_GRACE
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.complete || c.permanent || c.retained && !(lock && c.retain) {
+		return nil
+	}
+	return nfs4.NFS4ERR_GRACE
+}
+
+// BeginOpen judges an open by name as far as can be done without the handle (GRACE), before the
+// backend is asked. End the ticket after Settle, or when the backend refused.
+func (s *Server) BeginOpen(c *Client, owner string) (*OpenTicket, error) {
+	if err := s.judgeNew(c, false); err != nil {
+		return nil, err
+	}
+	t := &OpenTicket{party: c.party, owner: owner}
+	c.party.mu.Lock()
+	defer c.party.mu.Unlock()
+	c.party.tickets[owner] = append(c.party.tickets[owner], t)
+	return t, nil
+}
+
+// End ends the ticket.
+func (t *OpenTicket) End() {
+	p := t.party
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.tickets[t.owner]
+	for i, o := range list {
+		if o == t {
+			list = append(list[:i], list[i+1:]...)
+			break
+		}
+	}
+	if len(list) == 0 {
+		delete(p.tickets, t.owner)
+	} else {
+		p.tickets[t.owner] = list
+	}
+}
+
+func (t *OpenTicket) wasTouched(f fs.Handle) bool {
+	t.party.mu.Lock()
+	defer t.party.mu.Unlock()
+	return t.touched[f]
+}
+
+// shareConflict looks for what stands in the way of an open by owner. What does only by courtesy,
+// or past its limit, is taken away into evict. It returns a channel to wait on before it is looked
+// again, or an error, or neither: the way is free. f.mu is held, and is given up for an eviction,
+// after which again is true.
+func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) (wait <-chan struct{}, again bool, err error) {
+	now := s.now()
+	clash := func(a, d fs.Share) bool { return a&deny != 0 || d&access != 0 }
+	var victim *Client
+	for _, o := range f.opens {
+		if o.owner == owner {
+			continue
+		}
+		if o.client != nil && clash(o.access, o.deny) {
+			if !o.client.yields(now) {
+				return nil, false, nfs4.NFS4ERR_SHARE_DENIED
+			}
+			victim = o.client
+		}
+		stale := false
+		for _, h := range o.held {
+			switch {
+			case !clash(h.access, h.deny):
+			case h.server:
+				err = nfs4.NFS4ERR_GRACE
+			case s.stale(h.since, now):
+				stale = true
+			default:
+				return nil, false, nfs4.NFS4ERR_SHARE_DENIED
+			}
+		}
+		if stale {
+			s.yieldShares(o, now, evict)
+		}
+		if o.pend != nil && clash(o.pend.access, o.pend.deny) {
+			wait = o.pend.done
+		}
+		if o.release != nil && clash(o.goneAccess, o.goneDeny) && !evict.releases(o.release) {
+			if o.release.failed {
+				return nil, false, nfs4.NFS4ERR_DELAY
+			}
+			wait = o.release.done
+		}
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if victim != nil {
+		f.mu.Unlock()
+		s.evict(victim, "its lease was over and another client opened what it had", evict)
+		f.mu.Lock()
+		return nil, true, nil
+	}
+	return wait, false, nil
+}
+
+// releases tells whether a release is among what e is about to do.
+func (e *Effects) releases(r *Release) bool {
+	for _, x := range e.Releases {
+		if x == r {
+			return true
+		}
+	}
+	return false
+}
+
+// freeShare waits until nothing stands in the way of an open. f.mu is held, and given up meanwhile.
+func (s *Server) freeShare(ctx context.Context, f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) error {
+	for {
+		wait, again, err := s.shareConflict(f, owner, access, deny, evict)
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
+		if wait == nil {
+			return nil
+		}
+		f.mu.Unlock()
+		select {
+		case <-wait:
+			f.mu.Lock()
+		case <-ctx.Done():
+			f.mu.Lock()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// CheckOpen judges a non-reclaim open of a file without doing it: SHARE_DENIED or GRACE. The Effects
+// evict what stands in the way only by courtesy; run them and (if the error is nil) ask the backend
+// (again). Call it before an open by name that truncates, and after the backend said ShareDenied.
+// Evict's Batch must be committed, not posted.
+func (s *Server) CheckOpen(ctx context.Context, c *Client, owner string, file fs.Handle, access, deny fs.Share) (*Effects, error) {
+	evict := &Effects{}
+	if err := s.judgeNew(c, false); err != nil {
+		return evict, err
+	}
+	f := s.files.peek(file)
+	if f == nil {
+		return evict, nil
+	}
+	defer s.files.put(f)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return evict, s.freeShare(ctx, f, fs.Owner{Client: c.party.owner, Owner: owner}, access, deny, evict)
+}
+
+// OpenPlan is an open on its way.
+type OpenPlan struct {
+	Batch   *journal.Batch // to Commit; nil if nothing changes
+	Evict   *Effects       // to run before the backend is asked; may be nil
+	Call    Call           // also for an open by name: CallNormal says that it must be opened again, by handle
+	Request fs.OpenRequest // by handle, for Call
+
+	s       *Server
+	c       *Client
+	o       *open
+	named   bool // the backend opened it by name
+	reclaim bool
+	inGrace bool // a reference on grace
+}
+
+// PrepareOpen judges an open of a file. For an open by name (Ticket set) the backend has it already.
+// The Effects are to be run whatever the error is: they undo such an open. Errors: SHARE_DENIED,
+// GRACE, NO_GRACE, RECLAIM_BAD, RECLAIM_CONFLICT, or that of ctx.
+func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (*OpenPlan, *Effects, error) {
+	eff := &Effects{}
+	owner := fs.Owner{Client: c.party.owner, Owner: req.Owner}
+	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, reclaim: req.Reclaim, Evict: &Effects{}}
+	p.Request = fs.OpenRequest{Owner: owner, File: req.File, Access: req.Access, Deny: req.Deny, Reclaim: req.Reclaim}
+	if req.Reclaim {
+		if err := c.beginReclaim(); err != nil {
+			s.grace.refused.Add(1)
+			return nil, eff, err
+		}
+		p.inGrace = s.enter()
+	} else if !p.named {
+		if err := s.judgeNew(c, false); err != nil {
+			return nil, eff, err
+		}
+	}
+	f := s.files.get(req.File)
+	defer s.files.put(f)
+	f.mu.Lock()
+	o := f.openOf(c.party, owner)
+	o.users++
+	f.mu.Unlock()
+	p.o = o
+
+	err := o.turn.take(ctx, true)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		p.undo(eff)
+		p.leave(eff)
+		return nil, eff, err
+	}
+	if req.Reclaim {
+		p.Call, err = s.matchOpen(p, f)
+	} else {
+		err = s.freeShare(ctx, f, owner, req.Access, req.Deny, p.Evict)
+		if p.Call = CallNormal; p.named && !req.Ticket.wasTouched(req.File) {
+			p.Call = CallNone
+		}
+	}
+	if err == nil && c.isDead() {
+		err = nfs4.NFS4ERR_BADSESSION
+	}
+	if err != nil {
+		if req.Reclaim {
+			s.grace.refused.Add(1)
+		}
+		eff.Add(p.Evict)
+		p.undo(eff)
+		o.turn.give(true)
+		p.leave(eff)
+		return nil, eff, err
+	}
+	if p.Call != CallNone || p.named {
+		o.atBackend = true
+	}
+	o.cred = req.Cred
+	if req.Name != "" {
+		o.name = req.Name
+	}
+	if o.client == nil && !req.Reclaim {
+		o.since = s.now()
+	}
+	if p.Call == CallReclaim {
+		o.setAsked(true)
+	}
+	same := o.client == c && req.Access&^o.access == 0 && req.Deny&^o.deny == 0
+	o.pend = &pendShare{access: req.Access, deny: req.Deny, done: make(chan struct{})}
+	if !same {
+		p.Batch = &journal.Batch{}
+		s.putOpen(p.Batch, o)
+	}
+	return p, eff, nil
+}
+
+// undo gives back what the backend opened by name, or may have opened. file.mu is held.
+func (p *OpenPlan) undo(eff *Effects) {
+	if !p.named {
+		return
+	}
+	p.o.goneAccess |= p.Request.Access
+	p.o.goneDeny |= p.Request.Deny
+	p.o.atBackend = true
+	p.s.releaseOpen(eff, p.o)
+}
+
+// leave ends the plan's hold on the entry and on grace. file.mu is held.
+func (p *OpenPlan) leave(eff *Effects) {
+	p.o.users--
+	p.s.wake(p.o.file, eff)
+	p.o.file.tidyOpen(p.o)
+	if p.reclaim {
+		p.c.endReclaim()
+	}
+	if p.inGrace {
+		p.s.leave(eff)
+	}
+}
+
+func (o *open) setAsked(asked bool) {
+	for i := range o.held {
+		if o.held[i].server {
+			o.held[i].asked = asked
+		}
+	}
+}
+
+// beginReclaim notes a reclaim on its way: none passes after RECLAIM_COMPLETE.
+func (c *Client) beginReclaim() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.complete || c.completing {
+		return nfs4.NFS4ERR_NO_GRACE
+	}
+	c.reclaiming++
+	return nil
+}
+
+func (c *Client) endReclaim() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reclaiming--
+}
+
+// noMatch is the refusal of a reclaim that matches nothing: RECLAIM_BAD where we know that it was
+// not held, NO_GRACE where we know nothing, or no longer.
+func (s *Server) noMatch(c *Client, inGrace bool) error {
+	p := c.party
+	p.mu.Lock()
+	gone := p.expired || p.yielded
+	p.mu.Unlock()
+	c.mu.RLock()
+	retained := c.retained
+	c.mu.RUnlock()
+	switch {
+	case gone: // RFC 8881 8.4.3: somebody may have had it meanwhile
+		return nfs4.NFS4ERR_NO_GRACE
+	case inGrace && s.grace.complete, retained:
+		return nfs4.NFS4ERR_RECLAIM_BAD
+	}
+	return nfs4.NFS4ERR_NO_GRACE
+}
+
+// forwards tells whether a reclaim that the journal does not know goes to the backend: the journal
+// is incomplete, and somebody behind us can judge it.
+func (s *Server) forwards(p *party, inGrace bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return inGrace && !s.grace.complete && s.cfg.UnknownReclaim == UnknownForward && !p.expired
+}
+
+// matchOpen judges CLAIM_PREVIOUS. The modes must be within what the owner has held; what it has
+// reclaimed already counts, as a client may reclaim an open mode by mode. file.mu is held.
+func (s *Server) matchOpen(p *OpenPlan, f *file) (Call, error) {
+	o, want, wantDeny := p.o, p.Request.Access, p.Request.Deny
+	haveA, haveD := o.heldModes(false)
+	if o.client == p.c && o.reclaimed {
+		haveA |= o.access
+		haveD |= o.deny
+	}
+	if want&^haveA == 0 && wantDeny&^haveD == 0 {
+		return CallNone, nil // the backend has it
+	}
+	if p.inGrace {
+		a, d := o.heldModes(true)
+		if want&^(haveA|a) == 0 && wantDeny&^(haveD|d) == 0 {
+			return CallReclaim, nil
+		}
+	}
+	if s.forwards(o.party, p.inGrace) {
+		for _, x := range f.opens {
+			if x != o && x.client != nil && (x.access&wantDeny != 0 || x.deny&want != 0) {
+				return CallNone, nfs4.NFS4ERR_RECLAIM_CONFLICT
+			}
+		}
+		return CallReclaim, nil
+	}
+	return CallNone, s.noMatch(p.c, p.inGrace)
+}
+
+// refused tells whether err says for certain that the backend has not done it.
+func refused(err error) bool {
+	switch fs.CodeOf(err) {
+	case fs.Interrupted, fs.ServerFault, fs.IO, fs.Unreachable:
+		return false
+	}
+	return true
+}
+
+// Settle ends the plan with what the backend said (nil if it was not asked) and the journal. The
+// error is the one to answer with.
+func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects, error) {
+	s, o, f, eff := p.s, p.o, p.o.file, &Effects{}
+	defer s.files.drop(f)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(o.pend.done)
+	o.pend = nil
+	err := errors.Join(backendErr, journalErr)
+	switch {
+	case backendErr != nil:
+		err = backendErr
+	case journalErr != nil:
+		err = journalErr
+	case p.c.isDead():
+		err = nfs4.NFS4ERR_BADSESSION
+	}
+	var w nfs4.Stateid
+	if err == nil {
+		w = p.granted()
+		if p.reclaim {
+			s.grace.granted.Add(1)
+		}
+	} else {
+		certain := backendErr != nil && refused(backendErr)
+		if p.Call == CallReclaim && certain {
+			o.setAsked(false)
+		}
+		if p.named || p.Call != CallNone && !certain {
+			o.goneAccess |= p.Request.Access
+			o.goneDeny |= p.Request.Deny
+			if p.Call != CallReclaim {
+				s.releaseOpen(eff, o)
+			}
+		}
+		if p.reclaim {
+			s.grace.refused.Add(1)
+		}
+		s.putOpen(eff.batch(), o)
+	}
+	o.turn.give(true)
+	p.leave(eff)
+	return w, eff, err
+}
+
+// granted makes the open live. file.mu is held.
+func (p *OpenPlan) granted() nfs4.Stateid {
+	o, access, deny := p.o, p.Request.Access, p.Request.Deny
+	if o.client != p.c {
+		o.endLive()
+		o.client = p.c
+		o.sid = p.c.newStateid(o, nil)
+	} else {
+		o.sid.bump()
+	}
+	o.access |= access
+	o.deny |= deny
+	o.seenAccess |= 1 << access
+	o.seenDeny |= 1 << deny
+	o.reclaimed = o.reclaimed || p.reclaim
+	return o.sid.wire()
+}
