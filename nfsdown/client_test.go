@@ -88,11 +88,13 @@ func (w *world) stop() {
 	}
 }
 
-// reboot is a restart of the host: the server, and the opens and locks of its file system, are gone.
-func (w *world) reboot() {
+// reboot is a restart of the host: the server, and the opens and locks of its file system, are gone. hook is
+// the file system's from then on.
+func (w *world) reboot(hook func(context.Context, string) error) {
 	w.t.Helper()
 	w.stop()
 	w.fs.Restart()
+	w.fs.Hook = hook
 	w.boot()
 }
 
