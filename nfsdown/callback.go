@@ -23,6 +23,7 @@ const maxNotices = 256
 // A channel is the back channel of a session, RFC 8881 2.10.3.1 and 20.9.
 type channel struct {
 	ss    *state.Session
+	minor uint32        // minor version of the session: Linux's client knows a session only under its own
 	slots chan backSlot // those that are free
 
 	mu sync.Mutex
@@ -41,14 +42,14 @@ type backSlot struct{ id, seq uint32 }
 var errNoPath = errors.New("nfsdown: no back channel")
 
 // openChannel notes a session. A second time it does nothing.
-func (s *Server) openChannel(ss *state.Session) *channel {
+func (s *Server) openChannel(ss *state.Session, minor uint32) *channel {
 	s.chanMu.Lock()
 	defer s.chanMu.Unlock()
 	if ch := s.channels[ss]; ch != nil {
 		return ch
 	}
 	n := min(max(ss.Back().MaxRequests, 1), maxBackSlots)
-	ch := &channel{ss: ss, slots: make(chan backSlot, n)}
+	ch := &channel{ss: ss, minor: minor, slots: make(chan backSlot, n)}
 	for i := range n {
 		ch.slots <- backSlot{i, 1}
 	}
@@ -57,8 +58,8 @@ func (s *Server) openChannel(ss *state.Session) *channel {
 }
 
 // bindBack adds a connection to the back channel of a session.
-func (s *Server) bindBack(ss *state.Session, rc *rpc.Conn) {
-	ch := s.openChannel(ss)
+func (s *Server) bindBack(ss *state.Session, minor uint32, rc *rpc.Conn) {
+	ch := s.openChannel(ss, minor)
 	ch.mu.Lock()
 	if !slices.Contains(ch.conns, rc) && !ch.closed {
 		ch.conns = append(ch.conns, rc)
@@ -175,7 +176,7 @@ func (ch *channel) call(ctx context.Context, op nfs4.CBArgs) (nfs4.Status, error
 		}
 		var list []nfs4.CBRes
 		sent = true
-		err := rc.Call(ctx, call, func(e *xdr.Codec) { nfs4.EncodeCBCompound(e, "", 1, 0, ops) }, func(d *xdr.Codec) error {
+		err := rc.Call(ctx, call, func(e *xdr.Codec) { nfs4.EncodeCBCompound(e, "", ch.minor, 0, ops) }, func(d *xdr.Codec) error {
 			var err error
 			_, list, err = nfs4.DecodeCBCompoundRes(d, ops)
 			return err

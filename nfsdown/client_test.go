@@ -162,6 +162,10 @@ func (p *peer) connect() {
 func (p *peer) callback(_ context.Context, _ *rpc.Conn, call *rpc.InCall) {
 	var h nfs4.CBCompoundHeader
 	h.XDR(call.Body)
+	if h.MinorVersion != p.minor {
+		_ = call.Reply(func(e *xdr.Codec) { nfs4.EncodeCBCompoundRes(e, nfs4.NFS4ERR_MINOR_VERS_MISMATCH, h.Tag, nil) })
+		return
+	}
 	var list []nfs4.CBRes
 	for range h.NumOps {
 		op, a, err := nfs4.DecodeCBArgs(call.Body)

@@ -35,9 +35,9 @@ func opCreateSession(_ context.Context, c *compound, a *nfs4.CreateSessionArgs) 
 		return res, nil
 	}
 	c.conn.bind(ss.ID())
-	c.s.openChannel(ss)
+	c.s.openChannel(ss, c.minor)
 	if res.Flags&nfs4.CREATE_SESSION4_FLAG_CONN_BACK_CHAN != 0 {
-		c.s.bindBack(ss, c.rpc)
+		c.s.bindBack(ss, c.minor, c.rpc)
 	}
 	c.s.event(&journal.Event{Type: "session", Client: ss.Client().Owner(), Result: "created", Text: "from " + c.conn.addr.String()})
 	return res, nil
@@ -53,7 +53,7 @@ func opBindConnToSession(_ context.Context, c *compound, a *nfs4.BindConnToSessi
 		c.conn.bind(a.SessionID)
 	}
 	if dir != nfs4.CDFS4_FORE {
-		c.s.bindBack(ss, c.rpc)
+		c.s.bindBack(ss, c.minor, c.rpc)
 	}
 	return &nfs4.BindConnToSessionRes{SessionID: a.SessionID, Dir: dir}, nil
 }
