@@ -110,8 +110,13 @@ func (in *instance) close() error {
 
 // raiseFileLimit asks for as many descriptors as root may have: each open file of a client is one.
 func raiseFileLimit(log *slog.Logger) {
-	want := syscall.Rlimit{Cur: 1 << 20, Max: 1 << 20}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &want); err != nil {
+	var l syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l)
+	if err == nil && l.Cur < l.Max {
+		l.Cur = l.Max
+		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+	}
+	if err != nil {
 		log.Warn("cannot raise the limit of open files", "err", err)
 	}
 }
