@@ -19,7 +19,9 @@ import (
 
 var rootCred = &rpc.Cred{Flavor: rpc.AUTH_SYS, Machine: "e2e"}
 
-func owner(kind string, n int) nfsup.UpOwner { return sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, n)) }
+func owner(kind string, n int) nfsup.UpOwner {
+	return sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, n))
+}
 
 // native is a client of our own, for numbers that a kernel in a VM would take too long for. What it
 // does is proven with kernels elsewhere.

@@ -44,6 +44,11 @@ func startServe(t *testing.T, origin int, dir string, args ...string) (*Daemon, 
 		"--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s", "--recovery", "reclaim"}
 	if dir != "" {
 		all = append(all, "--mount", dir)
+		t.Cleanup(func() {
+			if strings.Contains(mounts(t), dir+" ") {
+				_ = exec.Command("umount", "-l", dir).Run() // a failed test left it
+			}
+		})
 	}
 	d := start(t, "serve", scratch(t, fmt.Sprintf("serve-state-%d", p)), append(all, args...)...)
 	return d, p

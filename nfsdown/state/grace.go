@@ -411,6 +411,9 @@ func (p *CompletePlan) Settle(journalErr error) (*Effects, error) {
 	c.complete = c.complete || journalErr == nil
 	c.mu.Unlock()
 	if journalErr == nil {
+		if p.Batch == nil {
+			s.event(eff.batch(), journal.Event{Type: "reclaim", Client: c.party.owner, Result: "complete"})
+		}
 		s.clientDone(c.party.owner, eff)
 	}
 	return eff, journalErr
@@ -420,8 +423,8 @@ func (p *CompletePlan) Settle(journalErr error) (*Effects, error) {
 func (s *Server) dropHeld(o *open, eff *Effects) {
 	for _, h := range o.held {
 		if !h.server || h.asked {
-			o.goneAccess |= h.access
-			o.goneDeny |= h.deny
+			o.goneAccess |= h.access &^ o.access
+			o.goneDeny |= h.deny &^ o.deny
 			o.atBackend = true
 		}
 	}
