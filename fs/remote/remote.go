@@ -44,6 +44,9 @@ type Config struct {
 	Minor uint32
 	// NConnect is the number of connections, 1 to 16; the default is 1.
 	NConnect int
+	// Slots is how many requests may be under way at one time; the default is 256. The origin may allow
+	// fewer. Over a link of 200 ms each slot carries five requests a second.
+	Slots int
 
 	// Journal keeps identity and long handles. Without one, nothing survives a restart, and an origin
 	// whose filehandles are longer than 50 bytes cannot be used.
@@ -91,6 +94,9 @@ func (c *Config) setDefaults() error {
 		return ErrNoResume
 	default:
 		return fmt.Errorf("remote: recovery %q is none of auto, reclaim, resume", c.Recovery)
+	}
+	if c.Slots <= 0 {
+		c.Slots = 256
 	}
 	if c.CacheEntries <= 0 {
 		c.CacheEntries = 400_000
@@ -183,6 +189,7 @@ func Mount(ctx context.Context, cfg Config) (*Remote, error) {
 		Dial:                 cfg.Dial,
 		MinorVersion:         cfg.Minor,
 		NConnect:             cfg.NConnect,
+		Slots:                cfg.Slots,
 		OwnerID:              r.id.rec.OwnerID,
 		Verifier:             r.id.rec.Verifier,
 		Cred:                 r.id.cred(),
