@@ -2,8 +2,7 @@ package state
 
 import (
 	"context"
-	"slices"
-	"time"
+	"errors"
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
@@ -11,18 +10,32 @@ import (
 )
 
 // OpenTicket is an open by name on its way: the backend opens a file whose handle is not known yet.
-// Meanwhile the same owner may close that file, and which of the two the backend did last cannot be
-// known. The ticket notices, and the file is then opened again, by handle and under the turn.
 type OpenTicket struct {
-	party   *party
-	owner   string
-	touched map[fs.Handle]bool // guarded by party.mu
+	party *party
+	owner string // the open-owner's bytes
+	// touched, guarded by party.mu: files whose open by this owner was closed or reduced meanwhile.
+	touched map[fs.Handle]bool
+}
+
+// judgeNew judges a non-reclaim OPEN or LOCK before the file is looked at: RFC 8881 8.4.2.1, 18.51.3.
+// A client for which state is held over its restart may open before its RECLAIM_COMPLETE, and lock
+// unless it negotiated retention (draft; DESIGN 5).
+func (s *Server) judgeNew(c *Client, lock bool) error {
+	if s.stalled() {
+		return nfs4.NFS4ERR_GRACE
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.complete || c.permanent || c.retained && !(lock && c.retain) {
+		return nil
+	}
+	return nfs4.NFS4ERR_GRACE
 }
 
 // BeginOpen judges an open by name as far as can be done without the handle (GRACE), before the
 // backend is asked. End the ticket after Settle, or when the backend refused.
 func (s *Server) BeginOpen(c *Client, owner string) (*OpenTicket, error) {
-	if err := s.admit(c, false); err != nil {
+	if err := s.judgeNew(c, false); err != nil {
 		return nil, err
 	}
 	t := &OpenTicket{party: c.party, owner: owner}
@@ -32,456 +45,406 @@ func (s *Server) BeginOpen(c *Client, owner string) (*OpenTicket, error) {
 	return t, nil
 }
 
-// End ends the ticket. Again is harmless.
+// End ends the ticket.
 func (t *OpenTicket) End() {
-	t.party.mu.Lock()
-	defer t.party.mu.Unlock()
-	list := slices.DeleteFunc(t.party.tickets[t.owner], func(o *OpenTicket) bool { return o == t })
-	if len(list) == 0 {
-		delete(t.party.tickets, t.owner)
-		return
+	p := t.party
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.tickets[t.owner]
+	for i, o := range list {
+		if o == t {
+			list = append(list[:i], list[i+1:]...)
+			break
+		}
 	}
-	t.party.tickets[t.owner] = list
+	if len(list) == 0 {
+		delete(p.tickets, t.owner)
+	} else {
+		p.tickets[t.owner] = list
+	}
 }
 
-func (t *OpenTicket) saw(file fs.Handle) bool {
+func (t *OpenTicket) wasTouched(f fs.Handle) bool {
 	t.party.mu.Lock()
 	defer t.party.mu.Unlock()
-	return t.touched[file]
+	return t.touched[f]
+}
+
+// shareConflict looks for what stands in the way of an open by owner. What does only by courtesy,
+// or past its limit, is taken away into evict. It returns a channel to wait on before it is looked
+// again, or an error, or neither: the way is free. f.mu is held, and is given up for an eviction,
+// after which again is true.
+func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) (wait <-chan struct{}, again bool, err error) {
+	now := s.now()
+	clash := func(a, d fs.Share) bool { return a&deny != 0 || d&access != 0 }
+	var victim *Client
+	for _, o := range f.opens {
+		if o.owner == owner {
+			continue
+		}
+		if o.client != nil && clash(o.access, o.deny) {
+			if !o.client.yields(now) {
+				return nil, false, nfs4.NFS4ERR_SHARE_DENIED
+			}
+			victim = o.client
+		}
+		stale := false
+		for _, h := range o.held {
+			switch {
+			case !clash(h.access, h.deny):
+			case h.server:
+				err = nfs4.NFS4ERR_GRACE
+			case s.stale(h.since, now):
+				stale = true
+			default:
+				return nil, false, nfs4.NFS4ERR_SHARE_DENIED
+			}
+		}
+		if stale {
+			s.yieldShares(o, now, evict)
+		}
+		if o.pend != nil && clash(o.pend.access, o.pend.deny) {
+			wait = o.pend.done
+		}
+		if o.release != nil && clash(o.goneAccess, o.goneDeny) && !evict.releases(o.release) {
+			if o.release.failed {
+				return nil, false, nfs4.NFS4ERR_DELAY
+			}
+			wait = o.release.done
+		}
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if victim != nil {
+		f.mu.Unlock()
+		s.evict(victim, "its lease was over and another client opened what it had", evict)
+		f.mu.Lock()
+		return nil, true, nil
+	}
+	return wait, false, nil
+}
+
+// releases tells whether a release is among what e is about to do.
+func (e *Effects) releases(r *Release) bool {
+	for _, x := range e.Releases {
+		if x == r {
+			return true
+		}
+	}
+	return false
+}
+
+// freeShare waits until nothing stands in the way of an open. f.mu is held, and given up meanwhile.
+func (s *Server) freeShare(ctx context.Context, f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) error {
+	for {
+		wait, again, err := s.shareConflict(f, owner, access, deny, evict)
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
+		if wait == nil {
+			return nil
+		}
+		f.mu.Unlock()
+		select {
+		case <-wait:
+			f.mu.Lock()
+		case <-ctx.Done():
+			f.mu.Lock()
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // CheckOpen judges a non-reclaim open of a file without doing it: SHARE_DENIED or GRACE. The Effects
-// evict what stands in the way only by courtesy; run them, and if the error is nil ask the backend
+// evict what stands in the way only by courtesy; run them and (if the error is nil) ask the backend
 // (again). Call it before an open by name that truncates, and after the backend said ShareDenied.
-func (s *Server) CheckOpen(ctx context.Context, c *Client, owner string, file fs.Handle, access, deny fs.Share) (evict *Effects, err error) {
-	if err := s.admit(c, false); err != nil {
-		return nil, err
+// Evict's Batch must be committed, not posted.
+func (s *Server) CheckOpen(ctx context.Context, c *Client, owner string, file fs.Handle, access, deny fs.Share) (*Effects, error) {
+	evict := &Effects{}
+	if err := s.judgeNew(c, false); err != nil {
+		return evict, err
 	}
-	ev := &eviction{}
-	f := s.files.get(file)
+	f := s.files.peek(file)
+	if f == nil {
+		return evict, nil
+	}
 	defer s.files.put(f)
-	for {
-		now := s.now()
-		f.mu.Lock()
-		v := f.judgeOpen(s, fs.Owner{Client: c.party.owner, Owner: owner}, access, deny, now, ev)
-		st, err := v.next(s, now, ev)
-		f.mu.Unlock()
-		if st == stepAgain {
-			if err = v.again(ctx, s, ev); err == nil {
-				continue
-			}
-		}
-		return ev.effects(), err
-	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return evict, s.freeShare(ctx, f, fs.Owner{Client: c.party.owner, Owner: owner}, access, deny, evict)
 }
 
 // OpenPlan is an open on its way.
 type OpenPlan struct {
-	Batch *journal.Batch // to Commit
-	Evict *Effects       // to run before the backend is asked; may be nil
-	// Call says how to ask the backend. For an open by name it is CallNone, or CallNormal: the file
-	// must be opened once more, by handle.
-	Call    Call
+	Batch   *journal.Batch // to Commit; nil if nothing changes
+	Evict   *Effects       // to run before the backend is asked; may be nil
+	Call    Call           // also for an open by name: CallNormal says that it must be opened again, by handle
 	Request fs.OpenRequest // by handle, for Call
 
-	srv     *Server
-	client  *Client
-	open    *open
-	reclaim *reclaim // nil if it is none
-	byName  bool
-	puts    int
+	s       *Server
+	c       *Client
+	o       *open
+	named   bool // the backend opened it by name
+	reclaim bool
+	inGrace bool // a reference on grace
 }
 
 // PrepareOpen judges an open of a file. For an open by name (Ticket set) the backend has it already.
 // The Effects are to be run whatever the error is: they undo such an open. Errors: SHARE_DENIED,
-// GRACE, NO_GRACE, RECLAIM_BAD, RECLAIM_CONFLICT, DELAY, or that of ctx.
+// GRACE, NO_GRACE, RECLAIM_BAD, RECLAIM_CONFLICT, or that of ctx.
 func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (*OpenPlan, *Effects, error) {
-	p := &OpenPlan{srv: s, client: c, byName: req.Ticket != nil}
-	p.Request = fs.OpenRequest{Owner: fs.Owner{Client: c.party.owner, Owner: req.Owner}, Access: req.Access, Deny: req.Deny, File: req.File, Reclaim: req.Reclaim}
+	eff := &Effects{}
+	owner := fs.Owner{Client: c.party.owner, Owner: req.Owner}
+	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, reclaim: req.Reclaim, Evict: &Effects{}}
+	p.Request = fs.OpenRequest{Owner: owner, File: req.File, Access: req.Access, Deny: req.Deny, Reclaim: req.Reclaim}
+	if req.Reclaim {
+		if err := c.beginReclaim(); err != nil {
+			s.grace.refused.Add(1)
+			return nil, eff, err
+		}
+		p.inGrace = s.enter()
+	} else if !p.named {
+		if err := s.judgeNew(c, false); err != nil {
+			return nil, eff, err
+		}
+	}
 	f := s.files.get(req.File)
 	defer s.files.put(f)
 	f.mu.Lock()
-	p.open = f.openOf(c.party, p.Request.Owner)
-	p.open.users++
+	o := f.openOf(c.party, owner)
+	o.users++
 	f.mu.Unlock()
+	p.o = o
 
-	ev := &eviction{}
-	err := p.prepare(ctx, req, ev)
-	if err == nil {
-		p.Evict = ev.effects()
-		if p.Evict != nil && p.Evict.Batch != nil {
-			// Durable with the grant that it makes room for, or neither.
-			p.Evict.Batch.Append(p.Batch)
-			p.Batch, p.Evict.Batch = p.Evict.Batch, nil
-		}
-		return p, nil, nil
-	}
-	eff := &ev.eff
+	err := o.turn.take(ctx, true)
 	f.mu.Lock()
-	if p.byName {
+	defer f.mu.Unlock()
+	if err != nil {
 		p.undo(eff)
+		p.leave(eff)
+		return nil, eff, err
 	}
-	p.open.users--
-	f.tidyOpen(p.open)
-	f.mu.Unlock()
-	if p.reclaim != nil {
-		s.endReclaim(c, p.reclaim, false, eff)
-		s.event(eff.batch(), journal.Event{Type: "reclaim", Client: c.party.owner, Owner: req.Owner, File: req.File, Name: req.Name,
-			Result: "refused", Text: "open: " + err.Error()})
-	}
-	return nil, eff, err
-}
-
-// undo lets the backend's open go back to what is wanted. file.mu is held.
-func (p *OpenPlan) undo(eff *Effects) {
-	p.open.atBackend = true
-	p.open.goneAccess |= p.Request.Access
-	p.open.goneDeny |= p.Request.Deny
-	p.srv.releaseOpen(eff, p.open)
-}
-
-// prepare returns with the turn if it returns no error.
-func (p *OpenPlan) prepare(ctx context.Context, req *OpenRequest, ev *eviction) (err error) {
-	s, c, o, f := p.srv, p.client, p.open, p.open.file
 	if req.Reclaim {
-		if p.reclaim, err = s.beginReclaim(c); err != nil {
-			return err
+		p.Call, err = s.matchOpen(p, f)
+	} else {
+		err = s.freeShare(ctx, f, owner, req.Access, req.Deny, p.Evict)
+		if p.Call = CallNormal; p.named && !req.Ticket.wasTouched(req.File) {
+			p.Call = CallNone
 		}
-	} else if err := s.admit(c, false); err != nil {
-		return err
 	}
-	for {
-		if err := o.turn.take(ctx, true); err != nil {
-			return err
+	if err == nil && c.isDead() {
+		err = nfs4.NFS4ERR_BADSESSION
+	}
+	if err != nil {
+		if req.Reclaim {
+			s.grace.refused.Add(1)
 		}
-		now := s.now()
-		f.mu.Lock()
-		v := f.judgeOpen(s, o.owner, req.Access, req.Deny, now, ev)
-		st, err := stepGrant, error(nil)
-		switch {
-		case c.isDead():
-			st, err = stepRefuse, nfs4.NFS4ERR_EXPIRED
-		case p.reclaim == nil:
-			st, err = v.next(s, now, ev)
-			p.Call = CallNormal
-			if p.byName && !req.Ticket.saw(f.handle) {
-				p.Call = CallNone
-			}
-		default:
-			st, err = p.judgeReclaim(&v)
-		}
-		if st == stepGrant {
-			o.pend = &pendShare{access: req.Access, deny: req.Deny, done: make(chan struct{})}
-			o.note(req, now)
-			if p.Call == CallReclaim {
-				o.asked()
-			}
-			p.Batch = &journal.Batch{}
-			s.putOpen(p.Batch, o)
-			p.puts = o.puts
-			f.mu.Unlock()
-			return nil
-		}
-		f.mu.Unlock()
+		eff.Add(p.Evict)
+		p.undo(eff)
 		o.turn.give(true)
-		if st == stepRefuse {
-			return err
-		}
-		if err := v.again(ctx, s, ev); err != nil {
-			return err
-		}
+		p.leave(eff)
+		return nil, eff, err
 	}
-}
-
-// note keeps what people and the journal want to know. file.mu is held.
-func (o *open) note(req *OpenRequest, now time.Time) {
-	if req.Cred != nil {
-		o.cred = req.Cred
+	if p.Call != CallNone || p.named {
+		o.atBackend = true
 	}
+	o.cred = req.Cred
 	if req.Name != "" {
 		o.name = req.Name
 	}
-	if o.since.IsZero() {
-		o.since = now
+	if o.client == nil && !req.Reclaim {
+		o.since = s.now()
+	}
+	if p.Call == CallReclaim {
+		o.setAsked(true)
+	}
+	same := o.client == c && req.Access&^o.access == 0 && req.Deny&^o.deny == 0
+	o.pend = &pendShare{access: req.Access, deny: req.Deny, done: make(chan struct{})}
+	if !same {
+		p.Batch = &journal.Batch{}
+		s.putOpen(p.Batch, o)
+	}
+	return p, eff, nil
+}
+
+// undo gives back what the backend opened by name, or may have opened. file.mu is held.
+func (p *OpenPlan) undo(eff *Effects) {
+	if !p.named {
+		return
+	}
+	p.o.goneAccess |= p.Request.Access
+	p.o.goneDeny |= p.Request.Deny
+	p.o.atBackend = true
+	p.s.releaseOpen(eff, p.o)
+}
+
+// leave ends the plan's hold on the entry and on grace. file.mu is held.
+func (p *OpenPlan) leave(eff *Effects) {
+	p.o.users--
+	p.s.wake(p.o.file, eff)
+	p.o.file.tidyOpen(p.o)
+	if p.reclaim {
+		p.c.endReclaim()
+	}
+	if p.inGrace {
+		p.s.leave(eff)
 	}
 }
 
-// asked marks what waits from the journal: the backend may get it. file.mu is held.
-func (o *open) asked() {
+func (o *open) setAsked(asked bool) {
 	for i := range o.held {
-		o.held[i].asked = true
+		if o.held[i].server {
+			o.held[i].asked = asked
+		}
 	}
 }
 
-// judgeReclaim is the match of DESIGN 5: the same owner and file, no more than was held. What is held
-// by the backend already needs no call. file.mu is held.
-func (p *OpenPlan) judgeReclaim(v *verdict) (step, error) {
-	o := p.open
-	a, d := o.wanted()
-	if o.client != nil && !o.reclaimed {
-		// A fresh open is no reason to reclaim; what is held beside it is.
-		a, d = o.heldModes(false)
+// beginReclaim notes a reclaim on its way: none passes after RECLAIM_COMPLETE.
+func (c *Client) beginReclaim() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.complete || c.completing {
+		return nfs4.NFS4ERR_NO_GRACE
 	}
-	access, deny := p.Request.Access, p.Request.Deny
-	p.Call = CallNone
-	if access&^a != 0 || deny&^d != 0 {
-		p.Call = CallReclaim
-		sa, sd := fs.Share(0), fs.Share(0)
-		if p.reclaim.inGrace {
-			sa, sd = o.heldModes(true)
+	c.reclaiming++
+	return nil
+}
+
+func (c *Client) endReclaim() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reclaiming--
+}
+
+// noMatch is the refusal of a reclaim that matches nothing: RECLAIM_BAD where we know that it was
+// not held, NO_GRACE where we know nothing, or no longer.
+func (s *Server) noMatch(c *Client, inGrace bool) error {
+	p := c.party
+	p.mu.Lock()
+	gone := p.expired || p.yielded
+	p.mu.Unlock()
+	c.mu.RLock()
+	retained := c.retained
+	c.mu.RUnlock()
+	switch {
+	case gone: // RFC 8881 8.4.3: somebody may have had it meanwhile
+		return nfs4.NFS4ERR_NO_GRACE
+	case inGrace && s.grace.complete, retained:
+		return nfs4.NFS4ERR_RECLAIM_BAD
+	}
+	return nfs4.NFS4ERR_NO_GRACE
+}
+
+// forwards tells whether a reclaim that the journal does not know goes to the backend: the journal
+// is incomplete, and somebody behind us can judge it.
+func (s *Server) forwards(p *party, inGrace bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return inGrace && !s.grace.complete && s.cfg.UnknownReclaim == UnknownForward && !p.expired
+}
+
+// matchOpen judges CLAIM_PREVIOUS. The modes must be within what the owner has held; what it has
+// reclaimed already counts, as a client may reclaim an open mode by mode. file.mu is held.
+func (s *Server) matchOpen(p *OpenPlan, f *file) (Call, error) {
+	o, want, wantDeny := p.o, p.Request.Access, p.Request.Deny
+	haveA, haveD := o.heldModes(false)
+	if o.client == p.c && o.reclaimed {
+		haveA |= o.access
+		haveD |= o.deny
+	}
+	if want&^haveA == 0 && wantDeny&^haveD == 0 {
+		return CallNone, nil // the backend has it
+	}
+	if p.inGrace {
+		a, d := o.heldModes(true)
+		if want&^(haveA|a) == 0 && wantDeny&^(haveD|d) == 0 {
+			return CallReclaim, nil
 		}
-		if access&^(a|sa) != 0 || deny&^(d|sd) != 0 {
-			if err := p.srv.unknown(p.client, p.reclaim); err != nil {
-				return stepRefuse, err
+	}
+	if s.forwards(o.party, p.inGrace) {
+		for _, x := range f.opens {
+			if x != o && x.client != nil && (x.access&wantDeny != 0 || x.deny&want != 0) {
+				return CallNone, nfs4.NFS4ERR_RECLAIM_CONFLICT
 			}
 		}
+		return CallReclaim, nil
 	}
-	switch {
-	case v.denied != nil || len(v.clients)+len(v.shares) > 0:
-		return stepRefuse, nfs4.NFS4ERR_RECLAIM_CONFLICT
-	case v.delay:
-		return stepRefuse, nfs4.NFS4ERR_DELAY
-	case v.wait != nil:
-		return stepAgain, nil
+	return CallNone, s.noMatch(p.c, p.inGrace)
+}
+
+// refused tells whether err says for certain that the backend has not done it.
+func refused(err error) bool {
+	switch fs.CodeOf(err) {
+	case fs.Interrupted, fs.ServerFault, fs.IO, fs.Unreachable:
+		return false
 	}
-	return stepGrant, nil
+	return true
 }
 
 // Settle ends the plan with what the backend said (nil if it was not asked) and the journal. The
 // error is the one to answer with.
 func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects, error) {
-	s, c, o, f, eff := p.srv, p.client, p.open, p.open.file, &Effects{}
-	err := backendErr
-	if err == nil {
-		err = journalErr
-	}
+	s, o, f, eff := p.s, p.o, p.o.file, &Effects{}
+	defer s.files.drop(f)
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	close(o.pend.done)
 	o.pend = nil
-	if err == nil && c.isDead() {
-		err = nfs4.NFS4ERR_EXPIRED
+	err := errors.Join(backendErr, journalErr)
+	switch {
+	case backendErr != nil:
+		err = backendErr
+	case journalErr != nil:
+		err = journalErr
+	case p.c.isDead():
+		err = nfs4.NFS4ERR_BADSESSION
 	}
-	had := p.Call == CallNone && !p.byName
-	if p.reclaim == nil && (p.byName || backendErr == nil || ambiguous(backendErr)) && !had || backendErr == nil {
-		o.atBackend = true
-	}
-	var wire nfs4.Stateid
+	var w nfs4.Stateid
 	if err == nil {
-		wire = p.grant()
-		if o.puts != p.puts {
-			s.putOpen(eff.batch(), o) // another record was written after ours
+		w = p.granted()
+		if p.reclaim {
+			s.grace.granted.Add(1)
 		}
 	} else {
-		s.putOpen(eff.batch(), o)
-		if p.reclaim == nil && !had && (p.byName || backendErr == nil || ambiguous(backendErr)) {
-			p.undo(eff)
+		certain := backendErr != nil && refused(backendErr)
+		if p.Call == CallReclaim && certain {
+			o.setAsked(false)
 		}
-		s.reclaimRefused(p.Call, backendErr, eff)
+		if p.named || p.Call != CallNone && !certain {
+			o.goneAccess |= p.Request.Access
+			o.goneDeny |= p.Request.Deny
+			if p.Call != CallReclaim {
+				s.releaseOpen(eff, o)
+			}
+		}
+		if p.reclaim {
+			s.grace.refused.Add(1)
+		}
+		s.putOpen(eff.batch(), o)
 	}
-	s.wake(f, eff)
-	o.users--
-	f.tidyOpen(o)
-	f.mu.Unlock()
 	o.turn.give(true)
-	s.files.drop(f)
-	if p.reclaim != nil {
-		s.endReclaim(c, p.reclaim, err == nil, eff)
-		s.event(eff.batch(), reclaimEvent(o.owner, f.handle, o.name, fs.Lock{}, err))
-	}
-	return wire, eff, err
+	p.leave(eff)
+	return w, eff, err
 }
 
-func reclaimEvent(owner fs.Owner, file fs.Handle, name string, l fs.Lock, err error) journal.Event {
-	e := journal.Event{Type: "reclaim", Client: owner.Client, Owner: owner.Owner, File: file, Name: name, Range: l.Range, Lock: l.Type, Result: "granted"}
-	if err != nil {
-		e.Result, e.Text = "refused", err.Error()
-	}
-	return e
-}
-
-// grant makes the open live. file.mu is held.
-func (p *OpenPlan) grant() nfs4.Stateid {
-	o := p.open
-	if o.client != p.client {
+// granted makes the open live. file.mu is held.
+func (p *OpenPlan) granted() nfs4.Stateid {
+	o, access, deny := p.o, p.Request.Access, p.Request.Deny
+	if o.client != p.c {
 		o.endLive()
-		o.client = p.client
-		o.sid = p.client.newStateid(o, nil)
+		o.client = p.c
+		o.sid = p.c.newStateid(o, nil)
 	} else {
 		o.sid.bump()
 	}
-	o.access |= p.Request.Access
-	o.deny |= p.Request.Deny
-	o.seenAccess |= 1 << p.Request.Access
-	o.seenDeny |= 1 << p.Request.Deny
-	o.reclaimed = o.reclaimed || p.reclaim != nil
-	o.epoch = 0
+	o.access |= access
+	o.deny |= deny
+	o.seenAccess |= 1 << access
+	o.seenDeny |= 1 << deny
+	o.reclaimed = o.reclaimed || p.reclaim
 	return o.sid.wire()
-}
-
-// takeOpen finds the open of an open stateid and takes its turn alone.
-func (s *Server) takeOpen(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle) (*open, *stateid, error) {
-	st := c.find(sid)
-	if IsSpecial(sid) || st == nil || st.lock != nil || st.file.handle != file {
-		return nil, nil, nfs4.NFS4ERR_BAD_STATEID
-	}
-	o, f := st.open, st.file
-	f.mu.Lock()
-	if err := st.check(0); err != nil {
-		f.mu.Unlock()
-		return nil, nil, err
-	}
-	o.users++
-	f.mu.Unlock()
-	err := o.turn.take(ctx, true)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err == nil {
-		if err = st.check(sid.Seqid); err == nil {
-			return o, st, nil
-		}
-		o.turn.give(true)
-	}
-	o.users--
-	f.tidyOpen(o)
-	return nil, nil, err
-}
-
-// DowngradePlan is an OPEN_DOWNGRADE on its way.
-type DowngradePlan struct {
-	Call         Call
-	Owner        fs.Owner
-	File         fs.Handle
-	Access, Deny fs.Share
-
-	srv  *Server
-	open *open
-	sid  *stateid
-}
-
-// PrepareDowngrade judges OPEN_DOWNGRADE, RFC 8881 18.18: INVAL if the modes are not those of a
-// subset of the opens done.
-func (s *Server) PrepareDowngrade(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle, access, deny fs.Share) (*DowngradePlan, error) {
-	if access == 0 || access > fs.ShareBoth || deny > fs.ShareBoth {
-		return nil, nfs4.NFS4ERR_INVAL
-	}
-	o, st, err := s.takeOpen(ctx, c, sid, file)
-	if err != nil {
-		return nil, err
-	}
-	p := &DowngradePlan{Call: CallNormal, Owner: o.owner, File: file, Access: access, Deny: deny, srv: s, open: o, sid: st}
-	o.file.mu.Lock()
-	defer o.file.mu.Unlock()
-	switch {
-	case unionWithin(o.seenAccess, access) != access || unionWithin(o.seenDeny, deny) != deny:
-		o.users--
-		o.turn.give(true)
-		return nil, nfs4.NFS4ERR_INVAL
-	case access == o.access && deny == o.deny:
-		p.Call = CallNone
-	}
-	return p, nil
-}
-
-// unionWithin is the union of those modes seen that are within limit.
-func unionWithin(seen uint8, limit fs.Share) (u fs.Share) {
-	for m := fs.Share(0); m <= fs.ShareBoth; m++ {
-		if seen&(1<<m) != 0 && m&^limit == 0 {
-			u |= m
-		}
-	}
-	return u
-}
-
-// within keeps those modes seen that are within limit.
-func within(seen uint8, limit fs.Share) (kept uint8) {
-	for m := fs.Share(0); m <= fs.ShareBoth; m++ {
-		if m&^limit == 0 {
-			kept |= seen & (1 << m)
-		}
-	}
-	return kept
-}
-
-// Settle ends the plan.
-func (p *DowngradePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
-	s, o, eff, wire := p.srv, p.open, &Effects{}, nfs4.Stateid{}
-	f := o.file
-	o.party.closed(o.owner.Owner, f.handle)
-	f.mu.Lock()
-	err := backendErr
-	if err == nil {
-		err = p.sid.check(0) // it may have been revoked meanwhile
-	}
-	if err == nil {
-		o.access, o.deny = p.Access, p.Deny
-		o.seenAccess, o.seenDeny = within(o.seenAccess, p.Access), within(o.seenDeny, p.Deny)
-		p.sid.bump()
-		wire = p.sid.wire()
-		if p.Call != CallNone {
-			s.putOpen(eff.batch(), o)
-		}
-	}
-	o.users--
-	f.tidyOpen(o)
-	f.mu.Unlock()
-	o.turn.give(true)
-	s.files.drop(f)
-	return wire, eff, err
-}
-
-// ClosePlan is a CLOSE on its way: Locks.CloseFile(Owner, File).
-type ClosePlan struct {
-	Owner fs.Owner
-	File  fs.Handle
-
-	srv  *Server
-	open *open
-	sid  *stateid
-}
-
-// PrepareClose judges CLOSE, RFC 8881 18.2. Locks under the open go with it, and what of it was held
-// and not reclaimed.
-func (s *Server) PrepareClose(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle) (*ClosePlan, error) {
-	o, st, err := s.takeOpen(ctx, c, sid, file)
-	if err != nil {
-		return nil, err
-	}
-	return &ClosePlan{Owner: o.owner, File: file, srv: s, open: o, sid: st}, nil
-}
-
-// Settle ends the plan. A backend that knows no such open (BadStateid) has closed it.
-func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
-	s, o, eff := p.srv, p.open, &Effects{}
-	f := o.file
-	o.party.closed(o.owner.Owner, f.handle)
-	f.mu.Lock()
-	err := backendErr
-	if released(err) {
-		err = nil
-		if o.sid == p.sid {
-			o.client.freeStateid(o.sid)
-		}
-		for l := range o.locks {
-			if l.sid != nil {
-				o.client.freeStateid(l.sid)
-				eff.Forget = append(eff.Forget, OwnerFile{l.owner, f.handle})
-			}
-			l.live, l.sid, l.held, l.gone, l.reclaimed = nil, nil, nil, nil, false
-			s.putLock(eff.batch(), l)
-			s.dropWaiters(f, func(w *waiter) bool { return w.owner == l.owner }, eff)
-		}
-		o.endLive()
-		o.held, o.goneAccess, o.goneDeny, o.atBackend = nil, 0, 0, false
-		s.putOpen(eff.batch(), o)
-		s.wake(f, eff)
-	}
-	o.users--
-	f.tidyOpen(o)
-	f.mu.Unlock()
-	o.turn.give(true)
-	s.files.drop(f)
-	if err != nil {
-		return nfs4.Stateid{}, eff, err
-	}
-	return invalidStateid, eff, nil
 }
