@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +73,13 @@ func (s site) mount(t *testing.T, dir string, change func(*remote.Config)) *moun
 		change(&cfg)
 	}
 	r, err := remote.Mount(ctx, cfg)
+	for errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil { // a server that has just been started
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		r, err = remote.Mount(ctx, cfg)
+	}
 	if err != nil {
 		j.Close()
 		t.Fatal(err)
