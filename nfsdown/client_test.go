@@ -20,7 +20,7 @@ import (
 
 // A world is a server over a file system in memory, with a clock that stands still.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	fs    *memfs.FS
 	clock *clock.Fake
 	srv   *Server
@@ -29,7 +29,7 @@ type world struct {
 	edit  func(*Config)
 }
 
-func newWorld(t *testing.T, edit func(*Config)) *world {
+func newWorld(t testing.TB, edit func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, fs: memfs.New(), clock: clock.NewFake(time.Unix(1_000_000, 0)), edit: edit}
 	w.fs.Now = w.clock.Now
@@ -39,7 +39,7 @@ func newWorld(t *testing.T, edit func(*Config)) *world {
 }
 
 // newDurableWorld has a journal on disk.
-func newDurableWorld(t *testing.T, edit func(*Config)) *world {
+func newDurableWorld(t testing.TB, edit func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, fs: memfs.New(), clock: clock.NewFake(time.Unix(1_000_000, 0)), edit: edit, dir: t.TempDir()}
 	w.fs.Now = w.clock.Now
@@ -100,7 +100,7 @@ func (w *world) reboot(hook func(context.Context, string) error) {
 
 // A peer is a client.
 type peer struct {
-	t     *testing.T
+	t     testing.TB
 	w     *world
 	conn  *rpc.Conn
 	cred  rpc.Cred
@@ -354,7 +354,7 @@ func (p *peer) mkfile(name string, data []byte) nfs4.FH {
 }
 
 // backendHandle is the handle that the file system in memory knows.
-func backendHandle(t *testing.T, fh nfs4.FH) fs.Handle {
+func backendHandle(t testing.TB, fh nfs4.FH) fs.Handle {
 	t.Helper()
 	_, h, ok := unwrap(fs.Handle(fh))
 	if !ok {
@@ -363,7 +363,7 @@ func backendHandle(t *testing.T, fh nfs4.FH) fs.Handle {
 	return h
 }
 
-func eventually(t *testing.T, what string, cond func() bool) {
+func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	end := time.Now().Add(10 * time.Second)
 	for !cond() {

@@ -1,0 +1,97 @@
+package nfsdown
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+
+	"holdfast/fs"
+	"holdfast/internal/nfs4"
+	"holdfast/internal/rpc"
+)
+
+// DESIGN 4: what is lost upstream is told to its holder, and not silently taken again.
+func TestRevokedStateIsTold(t *testing.T) {
+	w := newWorld(t, nil)
+	p := w.client("alice")
+	fh, open := p.open("o", "f")
+	lock := p.lock(fh, open, "l", nfs4.WRITE_LT, 0, 10)
+	l := &listener{s: w.srv, id: ExportID("/"), b: w.fs}
+	l.Revoked(fsOwner("alice", "o"), backendHandle(t, fh), nil, fs.E("", fs.AdminRevoked, nil))
+	eventually(t, "the open is revoked", func() bool {
+		st, _ := p.do(put(fh), &nfs4.ReadArgs{Stateid: nfs4.Stateid{Other: open.Other}, Count: 1})
+		return st == nfs4.NFS4ERR_ADMIN_REVOKED
+	})
+	_, list := p.must(p.sequence())
+	if f := list[0].(*nfs4.SequenceRes).StatusFlags; f&nfs4.SEQ4_STATUS_ADMIN_STATE_REVOKED == 0 {
+		t.Errorf("flags %x", f)
+	}
+	codes := last[*nfs4.TestStateidRes](p.ok(&nfs4.TestStateidArgs{Stateids: []nfs4.Stateid{open, lock}})).StatusCodes
+	for i, sid := range []nfs4.Stateid{open, lock} {
+		if codes[i] != nfs4.NFS4ERR_ADMIN_REVOKED {
+			t.Errorf("stateid %d: %v", i, codes[i])
+			continue
+		}
+		p.ok(&nfs4.FreeStateidArgs{Stateid: sid})
+	}
+	_, list = p.must(p.sequence())
+	if f := list[0].(*nfs4.SequenceRes).StatusFlags; f&nfs4.SEQ4_STATUS_ADMIN_STATE_REVOKED != 0 {
+		t.Errorf("flags %x after all were freed", f)
+	}
+}
+
+func TestAuthNoneIsAnonymous(t *testing.T) {
+	w := newWorld(t, nil)
+	p := w.client("alice")
+	p.cred = rpc.Cred{}
+	a := last[*nfs4.GetattrRes](p.ok(putroot, &nfs4.CreateArgs{Type: nfs4.CreateType{Type: nfs4.NF4DIR}, Name: "d"}, &nfs4.GetattrArgs{Request: nfs4.Bits(nfs4.FATTR4_OWNER)})).Attrs
+	if a.Owner != "65534" {
+		t.Errorf("owner %s", a.Owner)
+	}
+}
+
+func TestTooManyConnections(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxConns = 2 })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- w.srv.Serve(context.Background(), l) }()
+	for i := range 3 {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := rpc.NewConn(nc, rpc.Options{})
+		defer c.Close()
+		err = c.Call(context.Background(), &rpc.Call{Prog: nfs4.Program, Vers: nfs4.Version}, nil, nil)
+		if (err == nil) != (i < 2) {
+			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+	if st := w.srv.Status(); st.Conns != 2 || st.Refused != 1 || len(st.Exports) != 1 || st.Degraded != nil {
+		t.Errorf("status %+v", st)
+	}
+	w.stop()
+	if err := <-served; !errors.Is(err, ErrStopped) {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// Counters are what `stats` shows.
+func TestCounters(t *testing.T) {
+	w := newWorld(t, nil)
+	p := w.client("alice")
+	p.mkfile("f", []byte("12345"))
+	p.ok(with(at("f"), &nfs4.ReadArgs{Count: 3})...)
+	p.fails(nfs4.NFS4ERR_NOENT, at("none")...)
+	got := map[string]OpStat{}
+	for _, s := range w.srv.OpStats() {
+		got[s.Op] = s
+	}
+	if got["WRITE"].In != 5 || got["READ"].Out != 3 || got["LOOKUP"].Count != 2 || got["LOOKUP"].Errors != 1 {
+		t.Errorf("%+v", got)
+	}
+}
