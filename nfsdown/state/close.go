@@ -77,6 +77,8 @@ func (s *Server) PrepareClose(ctx context.Context, c *Client, sid nfs4.Stateid, 
 func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	s, o, f, eff := p.s, p.o, p.o.file, &Effects{}
 	defer s.files.drop(f)
+	// Also if it failed: it may have been done.
+	o.party.closed(o.owner.Owner, f.handle)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !released(backendErr) {
@@ -97,7 +99,6 @@ func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	o.endLive()
 	o.held, o.goneAccess, o.goneDeny, o.atBackend = nil, 0, 0, false
 	s.putAll(eff.batch(), o)
-	o.party.closed(o.owner.Owner, f.handle)
 	s.giveOpen(o, eff)
 	return invalidStateid, eff, nil
 }
@@ -162,10 +163,11 @@ func within(seen uint8, modes fs.Share) uint8 {
 func (p *DowngradePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	s, o, f, eff := p.s, p.o, p.o.file, &Effects{}
 	defer s.files.drop(f)
+	o.party.closed(o.owner.Owner, f.handle)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if backendErr == nil && o.sid == nil {
-		backendErr = nfs4.NFS4ERR_BADSESSION // the client ended meanwhile
+		backendErr = nfs4.NFS4ERR_BAD_STATEID // it was revoked, or the client ended, meanwhile
 	}
 	var w nfs4.Stateid
 	if backendErr == nil {
@@ -174,7 +176,6 @@ func (p *DowngradePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error)
 		o.sid.bump()
 		w = o.sid.wire()
 		s.putOpen(eff.batch(), o)
-		o.party.closed(o.owner.Owner, f.handle)
 	}
 	s.giveOpen(o, eff)
 	return w, eff, backendErr

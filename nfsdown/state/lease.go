@@ -204,6 +204,7 @@ func (s *Server) Revoke(owner fs.Owner, file fs.Handle, locks fs.RangeSet, why e
 			s.event(eff.batch(), journal.Event{Type: "lost", Client: owner.Client, Owner: owner.Owner, File: file, Name: o.name,
 				Result: st.String(), Text: "the open was taken away: " + errText(why)})
 		}
+		o.party.closed(owner.Owner, file) // an open by name on its way must look again
 		o.endLive()
 		o.held, o.goneAccess, o.goneDeny, o.atBackend = nil, 0, 0, false
 		s.putOpen(eff.batch(), o)

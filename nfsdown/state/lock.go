@@ -49,12 +49,15 @@ type LockPlan struct {
 	l       *lock
 	reclaim bool
 	inGrace bool
+	puts    int         // of the entry, when Batch was made
+	intent  fs.RangeSet // what Batch says
 }
 
 // lockConflict looks for what stands in the way of a lock: as shareConflict.
 func (s *Server) lockConflict(f *file, owner fs.Owner, r fs.Range, t fs.LockType, evict *Effects) (wait <-chan struct{}, again bool, err error) {
 	now := s.now()
 	var victim *Client
+	var past []*lock // with something held past its limit
 	for _, l := range f.locks {
 		if l.owner == owner {
 			continue
@@ -79,7 +82,7 @@ func (s *Server) lockConflict(f *file, owner fs.Owner, r fs.Range, t fs.LockType
 			}
 		}
 		if stale {
-			s.yieldRanges(l, now, evict)
+			past = append(past, l)
 		}
 		if l.pend != nil && l.pend.r.Overlaps(r) && l.pend.t.Conflicts(t) {
 			wait = l.pend.done
@@ -110,31 +113,20 @@ func (s *Server) lockConflict(f *file, owner fs.Owner, r fs.Range, t fs.LockType
 		f.mu.Lock()
 		return nil, true, nil
 	}
+	if wait == nil {
+		for _, l := range past {
+			s.yieldRanges(l, now, evict)
+		}
+	}
 	return wait, false, nil
 }
 
-// freeRange waits until nothing stands in the way of a lock. f.mu is held, and given up meanwhile.
-func (s *Server) freeRange(ctx context.Context, f *file, owner fs.Owner, r fs.Range, t fs.LockType, evict *Effects) error {
-	for {
-		wait, again, err := s.lockConflict(f, owner, r, t, evict)
-		if err != nil {
-			return err
-		}
-		if again {
-			continue
-		}
-		if wait == nil {
-			return nil
-		}
-		f.mu.Unlock()
-		select {
-		case <-wait:
-			f.mu.Lock()
-		case <-ctx.Done():
-			f.mu.Lock()
-			return context.Cause(ctx)
-		}
+// freeRange makes room for a lock: as freeShare.
+func (s *Server) freeRange(f *file, owner fs.Owner, r fs.Range, t fs.LockType, evict *Effects) (wait <-chan struct{}, err error) {
+	for again := true; again && err == nil; {
+		wait, again, err = s.lockConflict(f, owner, r, t, evict)
 	}
+	return wait, err
 }
 
 // findLock finds or makes the entry that a LOCK is about, in use until giveLock. f.mu is not held.
@@ -153,9 +145,11 @@ func (s *Server) findLock(c *Client, req *LockRequest) (*lock, *stateid, error) 
 	if req.NewOwner {
 		l = f.lockOf(st.open, fs.Owner{Client: c.party.owner, Owner: req.LockOwner})
 		if l.open != st.open && l.sid == nil && l.users == 0 && len(l.live)+len(l.held)+len(l.gone) == 0 {
-			delete(l.open.locks, l)
+			old := l.open
+			delete(old.locks, l)
 			l.open = st.open
 			l.open.locks[l] = struct{}{}
+			f.tidyOpen(old)
 		}
 	}
 	l.users++
@@ -211,17 +205,7 @@ func (s *Server) PrepareLock(ctx context.Context, c *Client, req *LockRequest) (
 	p.l = l
 	f := l.open.file
 	defer s.files.drop(f)
-	err = s.takeLock(ctx, l)
-	f.mu.Lock()
-	turns := err == nil
-	if err == nil {
-		if err = st.check(req.Stateid.Seqid); err == nil {
-			err = s.judgeLock(ctx, p, req, f)
-		}
-	}
-	if err == nil && c.isDead() {
-		err = nfs4.NFS4ERR_BADSESSION
-	}
+	turns, err := p.judge(ctx, st, req)
 	if err != nil {
 		if req.Reclaim {
 			s.grace.refused.Add(1)
@@ -247,34 +231,65 @@ func (s *Server) PrepareLock(ctx context.Context, c *Client, req *LockRequest) (
 	if !l.live.Covers(req.Range, req.Type) {
 		p.Batch = &journal.Batch{}
 		s.putLock(p.Batch, l)
+		p.intent, _ = s.lockSet(l)
 	}
+	p.puts = l.puts
 	f.mu.Unlock()
 	return p, eff, nil
 }
 
+// judge takes the turns and applies the rules. It returns with file.mu held, and tells whether it has
+// the turns.
+func (p *LockPlan) judge(ctx context.Context, st *stateid, req *LockRequest) (turns bool, err error) {
+	s, l, f := p.s, p.l, p.l.open.file
+	for {
+		err := s.takeLock(ctx, l)
+		f.mu.Lock()
+		if err != nil {
+			return false, err
+		}
+		var wait <-chan struct{}
+		if err = st.check(req.Stateid.Seqid); err == nil {
+			wait, err = s.judgeLock(p, req, f)
+		}
+		if err == nil && p.c.isDead() {
+			err = nfs4.NFS4ERR_BADSESSION
+		}
+		if wait == nil || err != nil {
+			return true, err
+		}
+		f.mu.Unlock()
+		l.turn.give(true)
+		l.open.turn.give(false)
+		if err := await(ctx, wait); err != nil {
+			f.mu.Lock()
+			return false, err
+		}
+	}
+}
+
 // judgeLock applies the rules to a lock whose turn it is. file.mu is held.
-func (s *Server) judgeLock(ctx context.Context, p *LockPlan, req *LockRequest, f *file) error {
+func (s *Server) judgeLock(p *LockPlan, req *LockRequest, f *file) (wait <-chan struct{}, err error) {
 	l := p.l
 	need := fs.ShareRead
 	if req.Type == fs.WriteLock {
 		need = fs.ShareWrite
 	}
-	if l.open.client != p.c {
-		return nfs4.NFS4ERR_BAD_STATEID
-	}
-	if l.open.access&need == 0 {
-		return nfs4.NFS4ERR_OPENMODE
-	}
-	var err error
-	if req.Reclaim {
+	switch {
+	case l.open.client != p.c && req.Reclaim: // it was taken under another open, which comes first
+		return nil, nfs4.NFS4ERR_RECLAIM_BAD
+	case l.open.client != p.c:
+		return nil, nfs4.NFS4ERR_BAD_STATEID
+	case l.open.access&need == 0:
+		return nil, nfs4.NFS4ERR_OPENMODE
+	case req.Reclaim:
 		p.Call, err = s.matchLock(p, req, f)
-		return err
-	}
-	if l.live.Covers(req.Range, req.Type) {
-		return nil // it has it; nobody needs to be asked
+		return nil, err
+	case l.live.Covers(req.Range, req.Type):
+		return nil, nil // it has it; nobody needs to be asked
 	}
 	p.Call = CallNormal
-	return s.freeRange(ctx, f, l.owner, req.Range, req.Type, p.Evict)
+	return s.freeRange(f, l.owner, req.Range, req.Type, p.Evict)
 }
 
 // leave ends the plan's hold on grace.
@@ -306,27 +321,29 @@ func (s *Server) matchLock(p *LockPlan, req *LockRequest, f *file) (Call, error)
 	if l.reclaimed {
 		have = strongest(have, l.live)
 	}
-	if coversAtLeast(have, req.Range, req.Type) {
+	if have.Covers(req.Range, req.Type) {
 		return CallNone, nil // the backend has it
 	}
-	if p.inGrace && coversAtLeast(strongest(have, l.heldSet(true)), req.Range, req.Type) {
-		return CallReclaim, nil
+	if coversAtLeast(have, req.Range, req.Type) {
+		return CallNormal, nil // the backend has some of it exclusive; sharing it is always granted
 	}
-	if s.forwards(l.open.party, p.inGrace) {
-		for _, x := range f.locks {
-			if x == l {
-				continue
-			}
-			if _, ok := x.live.Conflict(req.Range, req.Type); ok {
-				return CallNone, nfs4.NFS4ERR_RECLAIM_CONFLICT
-			}
-			if x.pend != nil && x.pend.r.Overlaps(req.Range) && x.pend.t.Conflicts(req.Type) {
-				return CallNone, nfs4.NFS4ERR_DELAY
-			}
+	known := p.inGrace && coversAtLeast(strongest(have, l.heldSet(true)), req.Range, req.Type)
+	if !known && !s.forwards(l.open.party, p.inGrace) {
+		return CallNone, s.noMatch(p.c, p.inGrace)
+	}
+	// What the journal knows cannot conflict with what was granted since; what it does not know can.
+	for _, x := range f.locks {
+		if x == l {
+			continue
 		}
-		return CallReclaim, nil
+		if _, ok := x.live.Conflict(req.Range, req.Type); ok {
+			return CallNone, nfs4.NFS4ERR_RECLAIM_CONFLICT
+		}
+		if x.pend != nil && x.pend.r.Overlaps(req.Range) && x.pend.t.Conflicts(req.Type) {
+			return CallNone, nfs4.NFS4ERR_DELAY
+		}
 	}
-	return CallNone, s.noMatch(p.c, p.inGrace)
+	return CallReclaim, nil
 }
 
 // Settle ends the plan. If the backend said Denied, the error is a *DeniedError.
@@ -361,12 +378,17 @@ func (p *LockPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 			s.grace.granted.Add(1)
 		}
 		s.dropWaiters(f, func(w *waiter) bool { return w.owner == l.owner && w.r.Overlaps(r) }, eff)
+		// The record made for the way may say more than what has come of it, as for a downgrade.
+		if set, _ := s.lockSet(l); p.Batch != nil && (l.puts != p.puts || !set.Equal(p.intent)) {
+			s.putLock(eff.batch(), l)
+		}
 	} else {
 		certain := backendErr != nil && refused(backendErr)
 		if p.Call == CallReclaim && certain {
 			l.setAsked(r, false)
 		}
-		if p.Call == CallNormal && !certain {
+		// What may have been reclaimed can be reclaimed once more, if it is known here.
+		if p.Call != CallNone && !certain && (!p.reclaim || len(l.held) == 0) {
 			l.gone = strongest(l.gone, fs.RangeSet{{Range: r, Type: t}})
 			s.releaseLock(eff, l)
 		}
@@ -376,18 +398,31 @@ func (p *LockPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		if p.Batch != nil {
 			s.putLock(eff.batch(), l)
 		}
-		var d *fs.DeniedError
-		if errors.As(backendErr, &d) {
-			err = deniedBy(fs.Lock{Range: d.Range, Type: d.Type}, d.Owner)
-			if p.Request.Wait {
-				s.enqueue(f, p.c, l.owner, r, t, true)
-			}
+		if errors.Is(backendErr, fs.Denied) {
+			err = p.denied(backendErr)
 		}
 	}
 	s.giveLock(l, true, eff)
 	f.mu.Unlock()
 	p.leave(eff)
 	return w, eff, s.named(err)
+}
+
+// denied makes the backend's Denied our own. A reclaim conflicts; a request that waits gets a place
+// in the queue. file.mu is held.
+func (p *LockPlan) denied(backendErr error) error {
+	if p.reclaim {
+		return nfs4.NFS4ERR_RECLAIM_CONFLICT
+	}
+	r, t := p.Request.Range, p.Request.Type
+	if p.Request.Wait {
+		p.s.enqueue(p.l.open.file, p.c, p.l.owner, r, t, true)
+	}
+	var d *fs.DeniedError
+	if errors.As(backendErr, &d) {
+		return deniedBy(fs.Lock{Range: d.Range, Type: d.Type}, d.Owner)
+	}
+	return deniedBy(fs.Lock{Range: r, Type: t}, fs.Owner{})
 }
 
 // UnlockPlan is a LOCKU on its way: Locks.Unlock(Owner, File, Range) unless Call is CallNone.
@@ -438,7 +473,7 @@ func (p *UnlockPlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 		err = nil
 	}
 	if err == nil && l.sid == nil {
-		err = nfs4.NFS4ERR_BADSESSION // the client ended meanwhile
+		err = nfs4.NFS4ERR_BAD_STATEID // it was revoked, or the client ended, meanwhile
 	}
 	var w nfs4.Stateid
 	if err == nil {

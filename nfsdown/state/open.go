@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"errors"
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
@@ -78,6 +77,7 @@ func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, e
 	now := s.now()
 	clash := func(a, d fs.Share) bool { return a&deny != 0 || d&access != 0 }
 	var victim *Client
+	var past []*open // with something held past its limit
 	for _, o := range f.opens {
 		if o.owner == owner {
 			continue
@@ -101,7 +101,7 @@ func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, e
 			}
 		}
 		if stale {
-			s.yieldShares(o, now, evict)
+			past = append(past, o)
 		}
 		if o.pend != nil && clash(o.pend.access, o.pend.deny) {
 			wait = o.pend.done
@@ -122,6 +122,11 @@ func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, e
 		f.mu.Lock()
 		return nil, true, nil
 	}
+	if wait == nil {
+		for _, o := range past {
+			s.yieldShares(o, now, evict)
+		}
+	}
 	return wait, false, nil
 }
 
@@ -135,34 +140,29 @@ func (e *Effects) releases(r *Release) bool {
 	return false
 }
 
-// freeShare waits until nothing stands in the way of an open. f.mu is held, and given up meanwhile.
-func (s *Server) freeShare(ctx context.Context, f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) error {
-	for {
-		wait, again, err := s.shareConflict(f, owner, access, deny, evict)
-		if err != nil {
-			return err
-		}
-		if again {
-			continue
-		}
-		if wait == nil {
-			return nil
-		}
-		f.mu.Unlock()
-		select {
-		case <-wait:
-			f.mu.Lock()
-		case <-ctx.Done():
-			f.mu.Lock()
-			return context.Cause(ctx)
-		}
+// freeShare makes room for an open where that takes no waiting; else it returns what to wait for
+// before it is tried again. f.mu is held, and given up meanwhile.
+func (s *Server) freeShare(f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) (wait <-chan struct{}, err error) {
+	for again := true; again && err == nil; {
+		wait, again, err = s.shareConflict(f, owner, access, deny, evict)
+	}
+	return wait, err
+}
+
+// await waits for what stands in the way. No mutex and no turn is held: what is waited for may need
+// the turn. The error is the context's.
+func await(ctx context.Context, wait <-chan struct{}) error {
+	select {
+	case <-wait:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
 // CheckOpen judges a non-reclaim open of a file without doing it: SHARE_DENIED or GRACE. The Effects
 // evict what stands in the way only by courtesy; run them and (if the error is nil) ask the backend
 // (again). Call it before an open by name that truncates, and after the backend said ShareDenied.
-// Evict's Batch must be committed, not posted.
 func (s *Server) CheckOpen(ctx context.Context, c *Client, owner string, file fs.Handle, access, deny fs.Share) (*Effects, error) {
 	evict := &Effects{}
 	if err := s.judgeNew(c, false); err != nil {
@@ -173,9 +173,17 @@ func (s *Server) CheckOpen(ctx context.Context, c *Client, owner string, file fs
 		return evict, nil
 	}
 	defer s.files.put(f)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return evict, s.freeShare(ctx, f, fs.Owner{Client: c.party.owner, Owner: owner}, access, deny, evict)
+	for {
+		f.mu.Lock()
+		wait, err := s.freeShare(f, fs.Owner{Client: c.party.owner, Owner: owner}, access, deny, evict)
+		f.mu.Unlock()
+		if wait == nil || err != nil {
+			return evict, err
+		}
+		if err := await(ctx, wait); err != nil {
+			return evict, err
+		}
+	}
 }
 
 // OpenPlan is an open on its way.
@@ -191,6 +199,7 @@ type OpenPlan struct {
 	named   bool // the backend opened it by name
 	reclaim bool
 	inGrace bool // a reference on grace
+	puts    int  // of the entry, when Batch was made
 }
 
 // PrepareOpen judges an open of a file. For an open by name (Ticket set) the backend has it already.
@@ -220,32 +229,17 @@ func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 	f.mu.Unlock()
 	p.o = o
 
-	err := o.turn.take(ctx, true)
-	f.mu.Lock()
+	turn, err := p.judge(ctx, req)
 	defer f.mu.Unlock()
-	if err != nil {
-		p.undo(eff)
-		p.leave(eff)
-		return nil, eff, err
-	}
-	if req.Reclaim {
-		p.Call, err = s.matchOpen(p, f)
-	} else {
-		err = s.freeShare(ctx, f, owner, req.Access, req.Deny, p.Evict)
-		if p.Call = CallNormal; p.named && !req.Ticket.wasTouched(req.File) {
-			p.Call = CallNone
-		}
-	}
-	if err == nil && c.isDead() {
-		err = nfs4.NFS4ERR_BADSESSION
-	}
 	if err != nil {
 		if req.Reclaim {
 			s.grace.refused.Add(1)
 		}
 		eff.Add(p.Evict)
 		p.undo(eff)
-		o.turn.give(true)
+		if turn {
+			o.turn.give(true)
+		}
 		p.leave(eff)
 		return nil, eff, err
 	}
@@ -268,7 +262,42 @@ func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 		p.Batch = &journal.Batch{}
 		s.putOpen(p.Batch, o)
 	}
+	p.puts = o.puts
 	return p, eff, nil
+}
+
+// judge takes the turn and applies the rules. It returns with file.mu held, and tells whether it has
+// the turn.
+func (p *OpenPlan) judge(ctx context.Context, req *OpenRequest) (turn bool, err error) {
+	s, o, f := p.s, p.o, p.o.file
+	for {
+		err := o.turn.take(ctx, true)
+		f.mu.Lock()
+		if err != nil {
+			return false, err
+		}
+		var wait <-chan struct{}
+		if req.Reclaim {
+			p.Call, err = s.matchOpen(p, f)
+		} else {
+			wait, err = s.freeShare(f, o.owner, req.Access, req.Deny, p.Evict)
+			if p.Call = CallNormal; p.named && !req.Ticket.wasTouched(req.File) {
+				p.Call = CallNone
+			}
+		}
+		if err == nil && p.c.isDead() {
+			err = nfs4.NFS4ERR_BADSESSION
+		}
+		if wait == nil || err != nil {
+			return true, err
+		}
+		f.mu.Unlock()
+		o.turn.give(true)
+		if err := await(ctx, wait); err != nil {
+			f.mu.Lock()
+			return false, err
+		}
+	}
 }
 
 // undo gives back what the backend opened by name, or may have opened. file.mu is held.
@@ -359,21 +388,26 @@ func (s *Server) matchOpen(p *OpenPlan, f *file) (Call, error) {
 	if want&^haveA == 0 && wantDeny&^haveD == 0 {
 		return CallNone, nil // the backend has it
 	}
+	known := false
 	if p.inGrace {
 		a, d := o.heldModes(true)
-		if want&^(haveA|a) == 0 && wantDeny&^(haveD|d) == 0 {
-			return CallReclaim, nil
+		known = want&^(haveA|a) == 0 && wantDeny&^(haveD|d) == 0
+	}
+	if !known && !s.forwards(o.party, p.inGrace) {
+		return CallNone, s.noMatch(p.c, p.inGrace)
+	}
+	// What the journal knows cannot conflict with what was granted since; what it does not know can.
+	clash := func(a, d fs.Share) bool { return a&wantDeny != 0 || d&want != 0 }
+	for _, x := range f.opens {
+		switch {
+		case x == o:
+		case x.client != nil && clash(x.access, x.deny):
+			return CallNone, nfs4.NFS4ERR_RECLAIM_CONFLICT
+		case x.pend != nil && clash(x.pend.access, x.pend.deny):
+			return CallNone, nfs4.NFS4ERR_DELAY
 		}
 	}
-	if s.forwards(o.party, p.inGrace) {
-		for _, x := range f.opens {
-			if x != o && x.client != nil && (x.access&wantDeny != 0 || x.deny&want != 0) {
-				return CallNone, nfs4.NFS4ERR_RECLAIM_CONFLICT
-			}
-		}
-		return CallReclaim, nil
-	}
-	return CallNone, s.noMatch(p.c, p.inGrace)
+	return CallReclaim, nil
 }
 
 // refused tells whether err says for certain that the backend has not done it.
@@ -394,10 +428,9 @@ func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 	defer f.mu.Unlock()
 	close(o.pend.done)
 	o.pend = nil
-	err := errors.Join(backendErr, journalErr)
+	err := backendErr
 	switch {
 	case backendErr != nil:
-		err = backendErr
 	case journalErr != nil:
 		err = journalErr
 	case p.c.isDead():
@@ -409,6 +442,9 @@ func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		if p.reclaim {
 			s.grace.granted.Add(1)
 		}
+		if p.Batch != nil && o.puts != p.puts {
+			s.putOpen(eff.batch(), o) // another record was written beside ours: this is the last word
+		}
 	} else {
 		certain := backendErr != nil && refused(backendErr)
 		if p.Call == CallReclaim && certain {
@@ -417,7 +453,8 @@ func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		if p.named || p.Call != CallNone && !certain {
 			o.goneAccess |= p.Request.Access
 			o.goneDeny |= p.Request.Deny
-			if p.Call != CallReclaim {
+			// What may have been reclaimed can be reclaimed once more, if it is known here.
+			if p.Call != CallReclaim || len(o.held) == 0 {
 				s.releaseOpen(eff, o)
 			}
 		}
