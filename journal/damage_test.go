@@ -256,7 +256,11 @@ func TestAnyFlippedByteIsNoticed(t *testing.T) {
 		}
 		at = append(at, rand.Int64N(int64(len(b))))
 		slices.Sort(at)
-		for _, at := range slices.Compact(at) {
+		at = slices.Compact(at)
+		if testing.Short() {
+			at = at[len(at)/2:][:1]
+		}
+		for _, at := range at {
 			if at < 0 || meaningless(name, at) {
 				continue
 			}
