@@ -25,17 +25,17 @@ import (
 // # Within a tick
 //
 // Before Linux 6.13 ctime is the time of the last timer tick, so two changes within one tick (1 to
-// 10 ms) have one ctime. Since 6.13 ext4, xfs, btrfs and tmpfs give a file whose ctime was looked at
-// a fine-grained and unique one at its next change: there ctime serves as it is ("fine"; New finds
-// out by trying). Otherwise:
+// 10 ms) have one ctime. Since 6.13 ext4, xfs and btrfs give a file whose ctime was looked at a
+// fine-grained and unique one at its next change: there ctime serves as it is ("fine"; New finds out
+// by trying). tmpfs does so for files and not for directories, others not at all. There:
 //
-// Read the coarse clock, then ctime. If the clock was past ctime, whatever changes the file
-// afterwards gives it a later ctime: this one is settled, and the value is ctime + half a tick. If
-// not, another change may follow under the same ctime. Then every look gives another value, between
-// ctime and ctime + half a tick: half of how much of the tick has passed, made unique. It may differ
-// without a change, which costs a client a cache, but is never equal over one. Ticks are a tick apart,
-// so all values of one ctime are below all values of the next. Nothing is kept per file, so there is
-// nothing that a restart or an eviction could forget.
+// Read the coarse clock, then ctime. If the clock was a tick past ctime, whatever changes the file
+// afterwards gives it a ctime that is a tick later or more: this one is settled, and the value is
+// ctime + half a tick. If not, another change may follow under the same ctime, so every look gives
+// another value: ctime + (time since ctime)/4, made unique, and below the settled one. It may differ
+// without a change, which costs a client a cache, but is never equal over one. It grows with ctime and
+// with the time of the look, neither of which goes back; so no value does. Nothing is kept per file,
+// so there is nothing that a restart or an eviction could forget.
 //
 // # A clock that is set back
 //
@@ -242,17 +242,17 @@ func (c *changer) value(before, ctime int64) (v uint64, again bool, err error) {
 	if ctime > wall {
 		return uint64(e.since + e.add), false, nil
 	}
-	if c.fine || before-before%c.gran > ctime {
+	if c.fine || before-before%c.gran-ctime >= c.gran/8*7 { // 7/8: ticks are not exactly alike
 		return uint64(ctime + e.add + c.gran/2), false, nil
 	}
 	for {
 		last := e.unique.Load()
-		now := max(wall, last+2)
-		if (now-ctime)/2 >= c.gran/2 {
+		now := max(wall, last+4)
+		if (now-ctime)/4 >= c.gran/2 {
 			return 0, true, nil
 		}
 		if e.unique.CompareAndSwap(last, now) {
-			return uint64(ctime + e.add + (now-ctime)/2), false, nil
+			return uint64(ctime + e.add + (now-ctime)/4), false, nil
 		}
 	}
 }
@@ -302,7 +302,7 @@ func tick() int64 {
 // probeCtime finds out what ctime is worth in the directory: whether it is fine-grained, and
 // otherwise the distance of two values. It tries on a file without a name; where that cannot be, it
 // takes the worse.
-func probeCtime(dir int) (fine bool, gran int64) {
+func probeCtime(dir int, k fsKind) (fine bool, gran int64) {
 	gran = tick()
 	f, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -324,5 +324,5 @@ func probeCtime(dir int) (fine bool, gran int64) {
 	if whole {
 		return false, int64(time.Second)
 	}
-	return len(seen) == tries && time.Since(start) < tries/2*time.Duration(gran), gran
+	return k.fineTimes && len(seen) == tries && time.Since(start) < tries/2*time.Duration(gran), gran
 }

@@ -112,7 +112,7 @@ func open(ctx context.Context, cfg Config) (_ *Backend, err error) {
 		return nil, err
 	}
 	b.how = kindOf(b.mount)
-	fine, gran := probeCtime(b.mount)
+	fine, gran := probeCtime(b.mount, b.how)
 	if b.change, err = newChanger(filepath.Join(cfg.StateDir, "change"), realClocks(), fine, b.how.foreign, gran); err != nil {
 		return nil, err
 	}
@@ -362,6 +362,7 @@ func itoa(fd int) string { return strconv.Itoa(fd) }
 
 // fsKind is what the type of a file system tells.
 type fsKind struct {
+	fineTimes       bool   // it can stamp every change of files and directories alike with a time of its own
 	foreign         bool   // its times are made on another host
 	volatileHandles bool   // its handles die with the server behind it
 	copiesUp        bool   // a file becomes another at its first write
@@ -376,11 +377,13 @@ func kindOf(fd int) fsKind {
 	const smb2, ceph, v9fs = 0xfe534d42, 0x00c36400, 0x01021997
 	switch int64(st.Type) {
 	case unix.EXT4_SUPER_MAGIC:
-		return fsKind{maxLink: 65000}
-	case unix.XFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return fsKind{fineTimes: true, maxLink: 65000}
+	case unix.XFS_SUPER_MAGIC:
+		return fsKind{fineTimes: true, maxLink: 1<<31 - 1}
+	case unix.TMPFS_MAGIC:
 		return fsKind{maxLink: 1<<31 - 1}
 	case unix.BTRFS_SUPER_MAGIC:
-		return fsKind{maxLink: 65535}
+		return fsKind{fineTimes: true, maxLink: 65535}
 	case unix.OVERLAYFS_SUPER_MAGIC:
 		return fsKind{copiesUp: true, maxLink: 65000}
 	case unix.NFS_SUPER_MAGIC, ceph:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,247 +14,346 @@ import (
 	"holdfast/fs"
 )
 
-// Open is of fs.Backend. A reclaim is an open like any other here: there is nobody to ask.
+// Open is of fs.Backend.
+//
+// By name, permission is asked for what is opened, and not for what is created. By handle the file's
+// owner may do as he likes, as knfsd has it: he may have opened it before its mode was changed. With
+// Reclaim no permission is asked at all: whoever calls knows that the open was granted before.
+//
+// The verifier of an exclusive create is kept in the times of the file, 31 bits in atime and 31 in
+// mtime, as knfsd keeps it: so a retry finds it after a restart, and the client sets the times by the
+// SETATTR that RFC 8881 18.16.3 has follow.
 func (b *Backend) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (*fs.OpenResult, error) {
 	const op = "OPEN"
 	if err := b.begin(ctx); err != nil {
 		return nil, failure(op, err)
 	}
 	defer b.leave()
-	if req.Access&fs.ShareBoth == 0 || req.Reclaim && req.Name != "" {
-		return nil, fs.E(op, fs.Inval, errors.New("modes or name of an open"))
+	res, err := b.open(ctx, cred, req)
+	if err != nil {
+		return nil, failure(op, err)
+	}
+	return res, nil
+}
+
+var (
+	errBadOpen = errors.New("not an open")
+	errIsThere = errors.New("the file is there")
+)
+
+func (b *Backend) open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (*fs.OpenResult, error) {
+	switch {
+	case cred == nil:
+		return nil, fs.E("", fs.Access, errNobody)
+	case req.Owner.IsZero(), req.Access == 0, req.Access > fs.ShareBoth, req.Deny > fs.ShareBoth, req.Create > fs.Exclusive:
+		return nil, fs.E("", fs.Inval, errBadOpen)
+	case req.Reclaim && (req.Name != "" || req.Create != fs.NoCreate):
+		return nil, fs.E("", fs.Inval, errBadOpen)
 	}
 	if req.Name == "" {
 		n, err := b.node(req.File)
 		if err != nil {
-			return nil, failure(op, err)
+			return nil, err
 		}
 		defer n.close()
-		res := &fs.OpenResult{File: req.File, MayNotify: true}
-		if err := b.openNode(ctx, cred, n, req, false, res); err != nil {
-			return nil, failure(op, err)
-		}
-		return res, nil
+		return b.openFound(ctx, cred, req, n, nil)
 	}
-	res, err := b.openName(ctx, cred, req)
-	return res, failure(op, err)
-}
-
-func (b *Backend) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (*fs.OpenResult, error) {
-	d, err := b.dirNode(req.Dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.close()
 	if err := fs.CheckName(req.Name); err != nil {
 		return nil, err
 	}
-	res := &fs.OpenResult{MayNotify: true}
-	if res.Change.Before, err = b.changed(d); err != nil {
+	dir, err := b.directory(req.Dir)
+	if err != nil {
 		return nil, err
 	}
-	fd := -1
+	defer dir.close()
+	before, err := b.stat(dir.fd)
+	if err != nil {
+		return nil, err
+	}
 	for tries := 0; ; tries++ {
-		fd, res.Created, err = b.findOrCreate(cred, d, req)
-		// somebody removed or created it in between: look again
-		if tries > 100 || req.Create != fs.Unchecked || !isErrno(err, syscall.EEXIST, syscall.ENOENT) {
-			break
+		fd, err := b.findAs(cred, dir, req.Name)
+		if err == nil {
+			return b.openThere(ctx, cred, req, dir, before, fd)
+		}
+		if !isErrno(err, syscall.ENOENT) || req.Create == fs.NoCreate {
+			return nil, gone(dir, err)
+		}
+		res, err := b.openNew(ctx, cred, req, dir, before)
+		// Created by somebody else, and removed before we looked? Once more, but not for ever.
+		if !isErrno(err, syscall.EEXIST) || tries > 100 {
+			return res, gone(dir, err)
 		}
 	}
-	if err != nil {
-		return nil, gone(d, err)
-	}
+}
+
+// openThere opens what a name led to. It closes fd.
+func (b *Backend) openThere(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, dir node, before *fs.Attr, fd int) (*fs.OpenResult, error) {
 	defer closeFD(fd)
-	var fresh bool
-	if res.File, fresh, err = b.handleOf(fd, nil, req.Dir, req.Name); err != nil {
+	h, fresh, err := b.handleOf(fd, nil, dir.h, req.Name)
+	if err != nil {
 		return nil, err
 	}
 	if err := b.flushTable(ctx, fresh); err != nil {
 		return nil, err
 	}
-	if res.Created {
-		if err := b.syncDirs(ctx, req.Dir); err != nil {
+	return b.openFound(ctx, cred, req, node{fd, h}, before)
+}
+
+// openFound opens a file that is there. before is the directory as it was, nil for an open by handle.
+func (b *Backend) openFound(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, n node, before *fs.Attr) (*fs.OpenResult, error) {
+	st, err := raw(n.fd)
+	if err != nil {
+		return nil, err
+	}
+	if st.Nlink == 0 && !b.states.isOpen(n.h) {
+		return nil, syscall.ESTALE
+	}
+	again := false // an exclusive create that we have done before
+	switch req.Create {
+	case fs.Guarded:
+		return nil, fs.E("", fs.Exist, errIsThere)
+	case fs.Exclusive:
+		if !isType(&st, unix.S_IFREG) || st.Size != 0 || !madeBy(&st, req.Verifier) {
+			return nil, fs.E("", fs.Exist, errIsThere)
+		}
+		again = true
+	}
+	if err := regular(&st); err != nil {
+		return nil, err
+	}
+	truncate := req.Create == fs.Unchecked && req.Attr.Size != nil && *req.Attr.Size == 0
+	if !req.Reclaim && !again {
+		write := req.Access&fs.ShareWrite != 0 || truncate
+		byHandle := req.Name == ""
+		if err := b.mayOpen(cred, n.fd, &st, write, req.Access&fs.ShareRead != 0, byHandle); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.openNode(ctx, cred, node{fd, res.File}, req, res.Created, res); err != nil {
+	if err := b.openOwner(ctx, cred, req, n.h, -1, truncate); err != nil {
 		return nil, err
 	}
-	res.Change.After, err = b.changed(d)
-	return res, err
+	res := &fs.OpenResult{File: n.h, MayNotify: true, Created: again}
+	if res.Attr, err = b.stat(n.fd); err != nil {
+		return nil, err
+	}
+	if before != nil {
+		res.Change = fs.ChangeInfo{Before: before.Change, After: before.Change}
+	}
+	return res, nil
 }
 
-// findOrCreate gives an O_PATH descriptor of the file, which is created if that is asked for.
-func (b *Backend) findOrCreate(cred *fs.Cred, d node, req *fs.OpenRequest) (fd int, created bool, err error) {
-	err = b.id.as(cred, false, func() (err error) {
-		fd, err = find(d.fd, req.Name)
-		return err
-	})
-	if err == nil {
-		switch req.Create {
-		case fs.Guarded:
-			err = syscall.EEXIST
-		case fs.Exclusive:
-			if !ownExclusive(fd, req.Verifier) {
-				err = syscall.EEXIST
-			}
-		}
-		if err != nil {
-			closeFD(fd)
-		}
-		return fd, false, err
-	}
-	if req.Create == fs.NoCreate || !isErrno(err, syscall.ENOENT) {
-		return -1, false, err
-	}
-	mode := modeFor(&req.Attr, 0o666)
-	err = b.id.as(cred, true, func() error {
-		n, err := openat(d.fd, req.Name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_NOCTTY, mode)
-		if err == nil {
-			closeFD(n)
-		}
+// openNew creates the file, EEXIST if it is there, and opens it.
+func (b *Backend) openNew(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, dir node, before *fs.Attr) (*fs.OpenResult, error) {
+	mode := b.creationMode(dir, &req.Attr, 0o600)
+	fd := -1
+	err := b.id.as(cred, true, func() (err error) {
+		fd, err = openat(dir.fd, req.Name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, mode)
 		return err
 	})
 	if err != nil {
-		return -1, false, err
+		return nil, err
 	}
-	if fd, err = find(d.fd, req.Name); err != nil {
-		return -1, false, err
-	}
-	set := req.Attr
-	set.Mode, set.Size = nil, nil
-	err = b.applyNew(cred, fd, &set)
-	if err == nil && mode&0o7000 != 0 {
-		err = b.applyNew(cred, fd, &fs.SetAttr{Mode: &mode}) // open(2) takes no set-id bits
-	}
-	if err == nil && req.Create == fs.Exclusive {
-		err = markExclusive(fd, req.Verifier)
-	}
+	h, fresh, err := b.dress(ctx, cred, req, dir, fd)
 	if err != nil {
 		closeFD(fd)
-		return -1, false, errors.Join(err, unix.Unlinkat(d.fd, req.Name, 0))
+		return nil, err
 	}
-	return fd, true, nil
-}
-
-// The verifier of an exclusive create is kept in the times, as other servers do it: the client sets
-// them afterwards, RFC 8881 18.16.3. The halves are seconds, of 31 bits each so that every file
-// system can store them, and the two top bits are nanoseconds.
-func exclusiveTimes(v [8]byte) (a, m unix.Timespec) {
-	hi, lo := binary.BigEndian.Uint32(v[:]), binary.BigEndian.Uint32(v[4:])
-	return unix.Timespec{Sec: int64(hi &^ (1 << 31)), Nsec: int64(hi >> 31)}, unix.Timespec{Sec: int64(lo &^ (1 << 31)), Nsec: int64(lo >> 31)}
-}
-
-func markExclusive(fd int, v [8]byte) error {
-	a, m := exclusiveTimes(v)
-	return utimes(fd, []unix.Timespec{a, m})
-}
-
-func ownExclusive(fd int, v [8]byte) bool {
-	st, err := raw(fd)
-	if err != nil || !isType(&st, unix.S_IFREG) || st.Size != 0 {
-		return false
+	// From here on the cache has fd.
+	if err := b.openOwner(ctx, cred, req, h, fd, false); err != nil {
+		return nil, err
 	}
-	a, m := exclusiveTimes(v)
-	same := func(t unix.StatxTimestamp, w unix.Timespec) bool { return t.Sec == w.Sec && int64(t.Nsec) == w.Nsec }
-	return same(st.Atime, a) && same(st.Mtime, m)
-}
-
-// openNode makes the open. Who created the file may do what he asked for, whatever its mode is.
-func (b *Backend) openNode(ctx context.Context, cred *fs.Cred, n node, req *fs.OpenRequest, created bool, res *fs.OpenResult) error {
-	st, err := raw(n.fd)
+	if err := b.flushTable(ctx, fresh); err != nil {
+		return nil, err
+	}
+	if err := b.syncDirs(ctx, dir.h); err != nil {
+		return nil, err
+	}
+	res := &fs.OpenResult{File: h, MayNotify: true, Created: true}
+	f, err := b.files.get(h, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := regular(&st); err != nil {
-		return err
+	defer b.files.release(f)
+	if res.Attr, err = b.stat(f.fd); err != nil {
+		return nil, err
 	}
-	write := req.Access&fs.ShareWrite != 0
-	truncate := !created && req.Create == fs.Unchecked && req.Name != "" && req.Attr.Size != nil && *req.Attr.Size == 0
-	if !created && !req.Reclaim {
-		if err := b.mayOpen(cred, n.fd, &st, write || truncate, req.Access&fs.ShareRead != 0, req.Name == ""); err != nil {
-			return err
+	after, err := b.stat(dir.fd)
+	if err != nil {
+		return nil, err
+	}
+	res.Change = fs.ChangeInfo{Before: before.Change, After: after.Change}
+	return res, nil
+}
+
+// dress gives a new file its attributes and its handle. An exclusive create is durable with its
+// verifier.
+func (b *Backend) dress(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, dir node, fd int) (fs.Handle, bool, error) {
+	set := req.Attr
+	if req.Create == fs.Exclusive {
+		set.AtimeSet, set.MtimeSet, set.Size = fs.TimeKeep, fs.TimeKeep, nil
+	}
+	if err := b.applyNew(cred, fd, &set); err != nil {
+		return "", false, err
+	}
+	if req.Create == fs.Exclusive {
+		ts := verifierTimes(req.Verifier)
+		if err := unix.UtimesNanoAt(fd, "", ts[:], unix.AT_EMPTY_PATH); err != nil {
+			return "", false, err
+		}
+		if !b.cfg.Async {
+			if err := unix.Fsync(fd); err != nil {
+				return "", false, err
+			}
 		}
 	}
-	f, done, err := b.states.turn(ctx, n.h)
+	return b.handleOf(fd, nil, dir.h, req.Name)
+}
+
+// verifierTimes puts a verifier into atime and mtime. Seconds are positive 32 bit numbers on every
+// file system.
+func verifierTimes(v [8]byte) [2]unix.Timespec {
+	return [2]unix.Timespec{
+		{Sec: int64(binary.BigEndian.Uint32(v[4:]) & 0x7fffffff)},
+		{Sec: int64(binary.BigEndian.Uint32(v[:4]) & 0x7fffffff)},
+	}
+}
+
+// madeBy tells whether the file was created by Exclusive with this verifier.
+func madeBy(st *unix.Statx_t, v [8]byte) bool {
+	ts := verifierTimes(v)
+	return st.Atime.Sec == ts[0].Sec && st.Mtime.Sec == ts[1].Sec && st.Mtime.Nsec == 0
+}
+
+// openOwner adds modes to the open of the owner, or makes it. fd, if not -1, is the file open for
+// reading and writing, and goes to the cache in any case.
+func (b *Backend) openOwner(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, h fs.Handle, fd int, truncate bool) error {
+	var made *file
+	if fd >= 0 {
+		made = b.files.insert(fileKey{h, true}, fd)
+		defer b.files.release(made)
+	}
+	f, done, err := b.states.turn(ctx, h)
 	if err != nil {
 		return err
 	}
 	defer done()
 	f.mu.Lock()
-	err = f.conflict(req.Owner, req.Access, req.Deny)
 	o := f.opens[req.Owner]
+	access, deny := req.Access, req.Deny
+	if o != nil {
+		access |= o.access
+		deny |= o.deny
+	}
+	taken := access
+	if truncate {
+		taken |= fs.ShareWrite // the deny modes of others forbid it as they forbid a write
+	}
+	err = f.conflict(req.Owner, taken, deny)
 	f.mu.Unlock()
 	if err != nil {
+		if req.Reclaim {
+			return fs.E("", fs.ReclaimConflict, err)
+		}
 		return err
 	}
-	file, err := b.files.get(n.h, write || o != nil && o.kept.write)
+	kept, err := b.keep(h, access)
 	if err != nil {
 		return err
 	}
-	defer b.files.release(file)
-	if truncate && st.Size != 0 {
-		w, err := b.files.get(n.h, true)
-		if err != nil {
-			return err
-		}
-		w.dirty.Store(true)
-		err = b.id.as(cred, true, func() error { return unix.Ftruncate(w.fd, 0) })
-		b.files.release(w)
-		if err != nil {
+	if truncate {
+		if err := b.cut(cred, h, 0); err != nil {
+			b.files.unhold(kept)
 			return err
 		}
 	}
-	kept := b.files.hold(file)
 	f.mu.Lock()
 	if o == nil {
-		o = &openState{kept: kept}
+		o = &openState{}
 		f.opens[req.Owner] = o
 	} else {
-		old := o.kept
-		o.kept = kept
-		defer b.files.unhold(old)
+		defer b.files.unhold(o.kept)
 	}
-	o.access |= req.Access
-	o.deny |= req.Deny
+	o.access, o.deny, o.kept = access, deny, kept
 	f.mu.Unlock()
-	res.Attr, err = b.stat(n.fd)
-	return err
+	return nil
 }
 
-// Downgrade is of fs.Backend.
-func (b *Backend) Downgrade(ctx context.Context, owner fs.Owner, file fs.Handle, access, deny fs.Share) error {
+// keep opens the descriptor that an open with these modes needs, and holds it.
+func (b *Backend) keep(h fs.Handle, access fs.Share) (fileKey, error) {
+	file, err := b.files.get(h, access&fs.ShareWrite != 0)
+	if err != nil {
+		return fileKey{}, err
+	}
+	defer b.files.release(file)
+	return b.files.hold(file), nil
+}
+
+// cut sets the size of a file to which the caller has asked for permission, as the user, so
+// that quotas hold and set-id bits fall.
+func (b *Backend) cut(cred *fs.Cred, h fs.Handle, size uint64) error {
+	if size > maxOffset {
+		return fs.E("", fs.FBig, fmt.Errorf("size %d", size))
+	}
+	f, err := b.files.get(h, true)
+	if err != nil {
+		return err
+	}
+	defer b.files.release(f)
+	f.dirty.Store(true)
+	return b.id.as(cred, true, func() error { return unix.Ftruncate(f.fd, int64(size)) })
+}
+
+// Downgrade is of fs.Backend: RFC 8881 18.18. Inval if the modes are not among those of the open.
+func (b *Backend) Downgrade(ctx context.Context, owner fs.Owner, h fs.Handle, access, deny fs.Share) error {
 	const op = "OPEN_DOWNGRADE"
 	if err := b.begin(ctx); err != nil {
 		return failure(op, err)
 	}
 	defer b.leave()
-	f, done, err := b.states.turn(ctx, file)
+	if _, err := b.check(h); err != nil {
+		return failure(op, err)
+	}
+	f, done, err := b.states.turn(ctx, h)
 	if err != nil {
 		return failure(op, err)
 	}
 	defer done()
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	o := f.opens[owner]
-	if o == nil {
-		return fs.E(op, fs.BadStateid, errNoOpen)
+	switch {
+	case o == nil:
+		err = fs.E(op, fs.BadStateid, errNoOpen)
+	case access == 0, access&^o.access != 0, deny&^o.deny != 0:
+		err = fs.E(op, fs.Inval, fmt.Errorf("from access %d deny %d to access %d deny %d", o.access, o.deny, access, deny))
 	}
-	if access == 0 || access&^o.access != 0 || deny&^o.deny != 0 {
-		return fs.E(op, fs.Inval, errOpenMode)
+	f.mu.Unlock()
+	if err != nil {
+		return err
 	}
-	o.access, o.deny = access, deny
+	kept, err := b.keep(h, access)
+	if err != nil {
+		return failure(op, err)
+	}
+	f.mu.Lock()
+	old := o.kept
+	o.access, o.deny, o.kept = access, deny, kept
+	f.mu.Unlock()
+	b.files.unhold(old)
 	return nil
 }
 
-// CloseFile is of fs.Backend.
-func (b *Backend) CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle) error {
+// CloseFile is of fs.Backend. A lock-owner that locked under several opens keeps its locks until the
+// last of these is closed.
+func (b *Backend) CloseFile(ctx context.Context, owner fs.Owner, h fs.Handle) error {
 	const op = "CLOSE"
 	if err := b.begin(ctx); err != nil {
 		return failure(op, err)
 	}
 	defer b.leave()
-	f, done, err := b.states.turn(ctx, file)
+	if _, err := b.check(h); err != nil {
+		return failure(op, err)
+	}
+	f, done, err := b.states.turn(ctx, h)
 	if err != nil {
 		return failure(op, err)
 	}
@@ -266,27 +366,21 @@ func (b *Backend) CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle)
 	}
 	delete(f.opens, owner)
 	var freed []*wait
-	for lockOwner, h := range f.locks {
-		if _, ok := h.under[owner]; !ok {
+	for name, l := range f.locks {
+		if _, ok := l.under[owner]; !ok {
 			continue
 		}
-		delete(h.under, owner)
-		if len(h.under) > 0 {
+		if delete(l.under, owner); len(l.under) > 0 {
 			continue
 		}
-		for _, l := range h.set {
-			freed = append(freed, f.takeWaits(l.Range, &b.polls)...)
+		delete(f.locks, name)
+		l.closeFD() // which ends the OFD locks; a descriptor without data to write does not wait
+		for _, held := range l.set {
+			freed = append(freed, f.takeWaits(held.Range, &b.polls)...)
 		}
-		h.closeFD() // which gives the kernel's locks back
-		delete(f.locks, lockOwner)
 	}
 	f.mu.Unlock()
 	b.files.unhold(o.kept)
-	b.announce(file, freed)
+	b.announce(h, freed)
 	return nil
-}
-
-// utimes sets the times of what an O_PATH descriptor is.
-func utimes(fd int, times []unix.Timespec) error {
-	return unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH)
 }

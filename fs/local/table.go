@@ -469,3 +469,25 @@ func (b *Backend) walk(names []string) (int, error) {
 	}
 	return dir, nil
 }
+
+// place gives where a file was seen last; the root is nowhere.
+func (t *table) place(what ident) (link, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id, ok := t.byIdnt[what]
+	if id == rootID {
+		return link{}, true
+	}
+	if !ok || len(t.byID[id].links) == 0 {
+		return link{}, false
+	}
+	return t.byID[id].links[0], true
+}
+
+// idOf gives the id of a file, if it has one.
+func (t *table) idOf(what ident) (uint64, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id, ok := t.byIdnt[what]
+	return id, ok
+}

@@ -14,11 +14,8 @@ import (
 
 const userPrefix = "user."
 
-// xattrPath is a path by which an O_PATH descriptor's attributes are reached.
-func xattrPath(fd int) string { return "/proc/self/fd/" + itoa(fd) }
-
 // xattr runs f on a file as cred. Only regular files and directories have user attributes.
-func (b *Backend) xattr(ctx context.Context, cred *fs.Cred, op string, h fs.Handle, name string, f func(path string) error) (n node, err error) {
+func (b *Backend) xattr(ctx context.Context, cred *fs.Cred, op string, h fs.Handle, name string, changes bool, f func(path string) error) (n node, err error) {
 	if err := b.begin(ctx); err != nil {
 		return n, failure(op, err)
 	}
@@ -37,7 +34,10 @@ func (b *Backend) xattr(ctx context.Context, cred *fs.Cred, op string, h fs.Hand
 	if !isType(&st, unix.S_IFREG) && !isType(&st, unix.S_IFDIR) {
 		return n, fs.E(op, fs.Perm, errors.New("only files and directories have user attributes"))
 	}
-	err = b.id.as(cred, true, func() error { return f(xattrPath(n.fd)) })
+	err = b.id.as(cred, true, func() error { return f(procPath(n.fd)) })
+	if err == nil && changes && !b.cfg.Async {
+		err = b.syncNode(ctx, n)
+	}
 	switch {
 	case errors.Is(err, unix.ENODATA):
 		return n, fs.E(op, fs.NoXattr, err)
@@ -52,7 +52,7 @@ func (b *Backend) xattr(ctx context.Context, cred *fs.Cred, op string, h fs.Hand
 // GetXattr is of fs.Xattrs.
 func (b *Backend) GetXattr(ctx context.Context, cred *fs.Cred, h fs.Handle, name string) ([]byte, error) {
 	var value []byte
-	_, err := b.xattr(ctx, cred, "GETXATTR", h, name, func(path string) error {
+	_, err := b.xattr(ctx, cred, "GETXATTR", h, name, false, func(path string) error {
 		buf := make([]byte, 64<<10)
 		n, err := unix.Getxattr(path, userPrefix+name, buf)
 		if err == nil {
@@ -69,7 +69,7 @@ func (b *Backend) changing(ctx context.Context, cred *fs.Cred, op string, h fs.H
 	if err != nil {
 		return info, err
 	}
-	if _, err := b.xattr(ctx, cred, op, h, name, f); err != nil {
+	if _, err := b.xattr(ctx, cred, op, h, name, true, f); err != nil {
 		return info, err
 	}
 	after, err := b.GetAttr(ctx, cred, h)
@@ -103,7 +103,7 @@ func (b *Backend) RemoveXattr(ctx context.Context, cred *fs.Cred, h fs.Handle, n
 // ListXattrs is of fs.Xattrs.
 func (b *Backend) ListXattrs(ctx context.Context, cred *fs.Cred, h fs.Handle) ([]string, error) {
 	var names []string
-	_, err := b.xattr(ctx, cred, "LISTXATTRS", h, "", func(path string) error {
+	_, err := b.xattr(ctx, cred, "LISTXATTRS", h, "", false, func(path string) error {
 		buf := make([]byte, 64<<10)
 		n, err := unix.Listxattr(path, buf)
 		if err != nil {
