@@ -13,21 +13,22 @@ const ToEOF = math.MaxUint64
 // is no empty Range.
 type Range struct{ First, Last uint64 }
 
-// MakeRange is the range of a LOCK request. Length 0 and a range that wraps past 2^64-1 are Inval,
-// RFC 8881 18.10.3.
+// MakeRange is the range of a LOCK request. Length 0, and offset and length whose sum is above 2^64-1,
+// are Inval, RFC 8881 18.10.3; so the last byte is locked only by ToEOF.
 func MakeRange(offset, length uint64) (Range, error) {
 	switch {
 	case length == 0:
 		return Range{}, E("", Inval, fmt.Errorf("lock of length 0"))
 	case length == ToEOF:
 		return Range{offset, math.MaxUint64}, nil
-	case length-1 > math.MaxUint64-offset:
+	case length > math.MaxUint64-offset:
 		return Range{}, E("", Inval, fmt.Errorf("range %d+%d wraps", offset, length))
 	}
 	return Range{offset, offset + length - 1}, nil
 }
 
-// Length is what LOCK would carry: ToEOF for a range to the end.
+// Length is what LOCK would carry: ToEOF for a range to the end. One that ends a byte before the end
+// and begins at 0 has that length too, and no other: LOCK cannot say it.
 func (r Range) Length() uint64 {
 	if r.Last == math.MaxUint64 {
 		return ToEOF
