@@ -98,7 +98,7 @@ func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	}
 	o.endLive()
 	o.held, o.goneAccess, o.goneDeny, o.atBackend = nil, 0, 0, false
-	s.putAll(eff.batch(), o)
+	s.noteAll(eff, o)
 	s.giveOpen(o, eff)
 	return invalidStateid, eff, nil
 }
@@ -175,7 +175,7 @@ func (p *DowngradePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error)
 		o.seenAccess, o.seenDeny = within(o.seenAccess, o.access), within(o.seenDeny, o.deny)
 		o.sid.bump()
 		w = o.sid.wire()
-		s.putOpen(eff.batch(), o)
+		s.noteOpen(eff, o)
 	}
 	s.giveOpen(o, eff)
 	return w, eff, backendErr

@@ -19,6 +19,11 @@ type Effects struct {
 	Interrupt   []*Session     // requests that run in these should end: their contexts are to be cancelled
 	Closed      []*Session     // sessions that are no more
 	GraceMayEnd bool           // call EndGrace now
+
+	// What records are to be posted after Batch, see record.go.
+	srv     *Server
+	records map[fs.Handle]*fileRecords
+	clients map[string]*journal.Client
 }
 
 // OwnerFile names state at the fs border.
@@ -53,7 +58,7 @@ type Releaser interface {
 // Host is what Effects are run on: the NFS server that owns this state.
 type Host interface {
 	Releaser
-	// Post gives a batch to the journal without waiting.
+	// Post gives a batch to the journal without waiting: mutexes of this package are held.
 	Post(*journal.Batch)
 	// NotifyLock sends CB_NOTIFY_LOCK if there is a back channel; it does not wait for the answer.
 	NotifyLock(LockNotice)
@@ -69,7 +74,7 @@ type Host interface {
 
 // Empty tells whether there is nothing to do.
 func (e *Effects) Empty() bool {
-	return e == nil || (e.Batch == nil || e.Batch.Empty()) && len(e.Releases)+len(e.Notify)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
+	return e == nil || (e.Batch == nil || e.Batch.Empty()) && len(e.records)+len(e.clients)+len(e.Releases)+len(e.Notify)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
 }
 
 // batch is the Batch, made if there is none.
@@ -88,6 +93,7 @@ func (e *Effects) Add(o *Effects) {
 	if o.Batch != nil && !o.Batch.Empty() {
 		e.batch().Append(o.Batch)
 	}
+	e.addRecords(o)
 	e.Releases = append(e.Releases, o.Releases...)
 	e.Notify = append(e.Notify, o.Notify...)
 	e.Cancel = append(e.Cancel, o.Cancel...)
@@ -108,6 +114,7 @@ func (e *Effects) runOnce(ctx context.Context, h Host) *Effects {
 	if e.Batch != nil && !e.Batch.Empty() {
 		h.Post(e.Batch)
 	}
+	e.postRecords(h)
 	for _, ss := range e.Interrupt {
 		h.Interrupt(ss)
 	}

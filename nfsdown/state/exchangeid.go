@@ -131,7 +131,7 @@ func (s *Server) recordClient(eff *Effects, c *Client) {
 	c.mu.RLock()
 	addr, impl := c.addr, c.impl
 	c.mu.RUnlock()
-	c.party.writeClient(eff.batch(), func(r *journal.Client) {
+	s.noteClient(eff, c.party, func(r *journal.Client) {
 		r.Verifier, r.Principal, r.ClientID = c.verifier, c.principal, c.id
 		r.Addr, r.Impl = addr, impl
 		r.Retain, r.Epoch, r.Since = c.retain, s.cfg.Epoch, c.since

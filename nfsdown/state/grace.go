@@ -62,7 +62,7 @@ func (s *Server) load(snap *journal.Snapshot) {
 	now := s.now()
 	for i := range snap.Clients {
 		p := s.partyOf(snap.Clients[i].Owner)
-		p.rec = snap.Clients[i]
+		p.rec, p.recorded = snap.Clients[i], true
 		p.expired = p.rec.Expired
 	}
 	for i := range snap.Opens {
@@ -191,6 +191,9 @@ type GraceEnd struct {
 	srv   *Server
 }
 
+// maxLostEvents is how many losses the journal names one by one: a batch has its limits.
+const maxLostEvents = 1000
+
 // EndGrace ends grace if it may end: nil if there is none, if clients are still expected and time is
 // not over, or if a reclaim is under way (then Effects say GraceMayEnd when it is done).
 // force ends it now, as soon as no reclaim is under way.
@@ -213,10 +216,13 @@ func (s *Server) EndGrace(force bool) *GraceEnd {
 	e.Batch.EndGrace(s.cfg.Epoch)
 	s.eachServerHeld(func(o *open) {
 		e.Lost = append(e.Lost, o.lost()...)
-		// What is left of the record is of this epoch; in the phase "ending" it says only that.
-		s.putAll(e.Batch, o)
+		s.putMixed(e.Batch, o)
 	})
-	for _, l := range e.Lost {
+	for i, l := range e.Lost {
+		if i == maxLostEvents {
+			s.event(e.Batch, journal.Event{Type: "lost", Result: "not reclaimed", Text: fmt.Sprintf("and %d more", len(e.Lost)-i)})
+			break
+		}
 		ev := journal.Event{Type: "lost", Client: l.Owner.Client, Owner: l.Owner.Owner, File: l.File, Name: l.Name, Result: "not reclaimed"}
 		if len(l.Locks) == 0 {
 			ev.Text = fmt.Sprintf("open, access %d, deny %d", l.Access, l.Deny)
@@ -271,7 +277,9 @@ func (e *GraceEnd) Done() *Effects {
 	s, eff := e.srv, &Effects{}
 	s.eachServerHeld(func(o *open) {
 		s.dropServer(o, eff)
-		s.putAll(eff.batch(), o) // the last word, whatever was posted meanwhile
+		if o.client != nil {
+			s.noteAll(eff, o) // the last word, whatever was posted meanwhile
+		}
 		s.wake(o.file, eff)
 	})
 	s.grace.mu.Lock()
@@ -347,7 +355,7 @@ func (s *Server) PrepareReclaimComplete(c *Client, oneFS bool) (*CompletePlan, e
 			}
 			p.opens = append(p.opens, o)
 			o.users++
-			s.putLive(p.Batch, o)
+			s.putMixed(p.Batch, o)
 		}
 		o.file.mu.Unlock()
 	}
@@ -374,21 +382,6 @@ func (o *open) hasHeld() bool {
 	return false
 }
 
-// putLive writes the records of o as they are without what is held. file.mu is held.
-func (s *Server) putLive(b *journal.Batch, o *open) {
-	shares := o.held
-	o.held = nil
-	ranges := map[*lock][]heldRange{}
-	for l := range o.locks {
-		ranges[l], l.held = l.held, nil
-	}
-	s.putAll(b, o)
-	o.held = shares
-	for l, h := range ranges {
-		l.held = h
-	}
-}
-
 // Settle ends the plan: what was held for the client and was not reclaimed is released, and can
 // never be reclaimed.
 func (p *CompletePlan) Settle(journalErr error) (*Effects, error) {
@@ -399,9 +392,8 @@ func (p *CompletePlan) Settle(journalErr error) (*Effects, error) {
 		if journalErr == nil {
 			s.dropHeld(o, eff)
 			s.wake(o.file, eff)
-		} else {
-			s.putAll(eff.batch(), o)
 		}
+		s.noteAll(eff, o)
 		o.file.tidyOpen(o)
 		o.file.mu.Unlock()
 		s.files.drop(o.file)

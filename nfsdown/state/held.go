@@ -70,7 +70,7 @@ func (s *Server) strip(c *Client, mode killMode, eff *Effects) {
 			o.hold(c, now)
 		case killRelease, killRestart:
 			if s.letGo(o, mode == killRelease, eff) {
-				s.putAll(eff.batch(), o)
+				s.noteAll(eff, o)
 			}
 		}
 		s.wake(f, eff)
@@ -177,7 +177,7 @@ func (s *Server) evict(c *Client, why string, eff *Effects) {
 
 // expired releases a buried client's state and notes that it must not reclaim it: RFC 8881 8.4.3.
 func (s *Server) expired(c *Client, why string, eff *Effects) {
-	c.party.writeClient(eff.batch(), func(r *journal.Client) { r.Expired, r.Epoch = true, s.cfg.Epoch })
+	s.noteClient(eff, c.party, func(r *journal.Client) { r.Expired, r.Epoch = true, s.cfg.Epoch })
 	s.event(eff.batch(), journal.Event{Type: "client", Client: c.party.owner, Result: "expired", Text: why})
 	s.strip(c, killRelease, eff)
 	s.clientDone(c.party.owner, eff)
@@ -188,9 +188,14 @@ func (s *Server) expired(c *Client, why string, eff *Effects) {
 
 // forget drops the client's record.
 func (s *Server) forget(p *party, eff *Effects) {
-	eff.batch().DeleteClient(p.owner)
 	s.clientDone(p.owner, eff)
 	s.mu.Lock()
+	if p.confirmed == nil {
+		p.mu.Lock()
+		p.recorded = false
+		p.mu.Unlock()
+		eff.noteParty(s, p.owner, nil)
+	}
 	s.tidyParty(p)
 	s.mu.Unlock()
 }
@@ -223,7 +228,7 @@ func (s *Server) yieldShares(o *open, now time.Time, eff *Effects) *Release {
 		}
 	}
 	o.party.gaveUp()
-	s.putAll(eff.batch(), o)
+	s.noteAll(eff, o)
 	s.event(eff.batch(), journal.Event{Type: "lost", Client: o.owner.Client, Owner: o.owner.Owner, File: o.file.handle, Name: o.name,
 		Result: "limit", Text: "held open gave way to a conflict"})
 	return s.releaseOpen(eff, o)
@@ -244,7 +249,7 @@ func (s *Server) yieldRanges(l *lock, now time.Time, eff *Effects) *Release {
 	}
 	l.gone = strongest(l.gone, gone)
 	l.open.party.gaveUp()
-	s.putLock(eff.batch(), l)
+	s.noteLock(eff, l)
 	for _, g := range gone {
 		s.event(eff.batch(), journal.Event{Type: "lost", Client: l.owner.Client, Owner: l.owner.Owner, File: l.open.file.handle, Name: l.open.name,
 			Range: g.Range, Lock: g.Type, Result: "limit", Text: "held lock gave way to a conflict"})

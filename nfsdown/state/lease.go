@@ -197,7 +197,7 @@ func (s *Server) Revoke(owner fs.Owner, file fs.Handle, locks fs.RangeSet, why e
 		for l := range o.locks {
 			s.revokeLock(l, l.live, st, eff)
 			l.held, l.gone = nil, nil
-			s.putLock(eff.batch(), l)
+			s.noteLock(eff, l)
 		}
 		if o.client != nil {
 			o.client.revoke(o.sid, st)
@@ -207,7 +207,7 @@ func (s *Server) Revoke(owner fs.Owner, file fs.Handle, locks fs.RangeSet, why e
 		o.party.closed(owner.Owner, file) // an open by name on its way must look again
 		o.endLive()
 		o.held, o.goneAccess, o.goneDeny, o.atBackend = nil, 0, 0, false
-		s.putOpen(eff.batch(), o)
+		s.noteOpen(eff, o)
 		f.tidyOpen(o)
 	}
 	s.wake(f, eff)
@@ -232,7 +232,7 @@ func (s *Server) revokeLock(l *lock, lost fs.RangeSet, st nfs4.Status, eff *Effe
 		l.gone = strongest(l.gone, rest)
 		s.releaseLock(eff, l)
 	}
-	s.putLock(eff.batch(), l)
+	s.noteLock(eff, l)
 }
 
 // revoke marks a stateid; it waits for FREE_STATEID. file.mu is held.

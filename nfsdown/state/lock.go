@@ -380,7 +380,7 @@ func (p *LockPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		s.dropWaiters(f, func(w *waiter) bool { return w.owner == l.owner && w.r.Overlaps(r) }, eff)
 		// The record made for the way may say more than what has come of it, as for a downgrade.
 		if set, _ := s.lockSet(l); p.Batch != nil && (l.puts != p.puts || !set.Equal(p.intent)) {
-			s.putLock(eff.batch(), l)
+			s.noteLock(eff, l)
 		}
 	} else {
 		certain := backendErr != nil && refused(backendErr)
@@ -396,7 +396,7 @@ func (p *LockPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 			s.grace.refused.Add(1)
 		}
 		if p.Batch != nil {
-			s.putLock(eff.batch(), l)
+			s.noteLock(eff, l)
 		}
 		if errors.Is(backendErr, fs.Denied) {
 			err = p.denied(backendErr)
@@ -481,7 +481,7 @@ func (p *UnlockPlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 		l.consume(p.Range)
 		l.sid.bump()
 		w = l.sid.wire()
-		s.putLock(eff.batch(), l)
+		s.noteLock(eff, l)
 	}
 	s.giveLock(l, true, eff)
 	return w, eff, err

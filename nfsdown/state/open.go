@@ -443,7 +443,7 @@ func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 			s.grace.granted.Add(1)
 		}
 		if p.Batch != nil && o.puts != p.puts {
-			s.putOpen(eff.batch(), o) // another record was written beside ours: this is the last word
+			s.noteOpen(eff, o) // another record was written beside ours: this is the last word
 		}
 	} else {
 		certain := backendErr != nil && refused(backendErr)
@@ -461,7 +461,7 @@ func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		if p.reclaim {
 			s.grace.refused.Add(1)
 		}
-		s.putOpen(eff.batch(), o)
+		s.noteOpen(eff, o)
 	}
 	o.turn.give(true)
 	p.leave(eff)

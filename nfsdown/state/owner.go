@@ -16,12 +16,13 @@ type party struct {
 	unconfirmed *Client
 	confirming  bool // a CREATE_SESSION is turning one incarnation into the next
 
-	mu      sync.Mutex               // a leaf: nothing is locked under it
-	rec     journal.Client           // guarded by mu; the record, as last written
-	opens   map[*open]struct{}       // guarded by mu; every entry of the owner
-	tickets map[string][]*OpenTicket // guarded by mu; opens by name on their way, by open-owner
-	expired bool                     // guarded by mu; the journal says: must not reclaim
-	yielded bool                     // guarded by mu; held state was given up to a conflict
+	mu       sync.Mutex               // a leaf: nothing is locked under it
+	rec      journal.Client           // guarded by mu; the record, as last written
+	recorded bool                     // guarded by mu; there is one
+	opens    map[*open]struct{}       // guarded by mu; every entry of the owner
+	tickets  map[string][]*OpenTicket // guarded by mu; opens by name on their way, by open-owner
+	expired  bool                     // guarded by mu; the journal says: must not reclaim
+	yielded  bool                     // guarded by mu; held state was given up to a conflict
 }
 
 func (p *party) add(o *open) {
@@ -117,6 +118,7 @@ func (p *party) writeClient(b *journal.Batch, change func(*journal.Client)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(&p.rec)
+	p.recorded = true
 	rec := p.rec
 	b.PutClient(&rec)
 }

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"maps"
+
 	"holdfast/fs"
 	"holdfast/journal"
 )
@@ -70,12 +72,177 @@ func (s *Server) putLock(b *journal.Batch, l *lock) {
 	b.PutLock(&journal.Lock{Owner: l.owner, OpenOwner: l.open.owner, File: l.open.file.handle, Ranges: set, Epoch: epoch, Since: l.since})
 }
 
-// putAll writes the records of o and of all locks under it. file.mu is held.
-func (s *Server) putAll(b *journal.Batch, o *open) {
-	s.putOpen(b, o)
+// fileRecords are the owners whose records of a file are to be posted.
+type fileRecords struct {
+	opens, locks map[fs.Owner]struct{}
+}
+
+// recordsLimit is how many records go into one batch that is posted: far below what the journal
+// takes, since a record is up to some KiB.
+const recordsLimit = 100
+
+// A record that is posted is made when Effects run, under the file's mutex, and posted under it: it
+// says what is true then. One made before, when the plan was settled, could come to the journal after
+// the record of the owner's next request and say less than what that was granted (invariant I2).
+
+// noteOpen lets the record of o be posted. file.mu is held.
+func (s *Server) noteOpen(eff *Effects, o *open) {
+	eff.recordsOf(s, o.file.handle).opens[o.owner] = struct{}{}
+}
+
+// noteLock lets the record of l be posted. file.mu is held.
+func (s *Server) noteLock(eff *Effects, l *lock) {
+	eff.recordsOf(s, l.open.file.handle).locks[l.owner] = struct{}{}
+}
+
+// noteAll lets the records of o and of all locks under it be posted. file.mu is held.
+func (s *Server) noteAll(eff *Effects, o *open) {
+	s.noteOpen(eff, o)
 	for l := range o.locks {
-		s.putLock(b, l)
+		s.noteLock(eff, l)
 	}
+}
+
+// noteClient lets the client's record be posted as change makes it.
+func (s *Server) noteClient(eff *Effects, p *party, change func(*journal.Client)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.rec)
+	p.recorded = true
+	rec := p.rec
+	eff.noteParty(s, p.owner, &rec)
+}
+
+func (e *Effects) noteParty(s *Server, owner string, rec *journal.Client) {
+	e.srv = s
+	if e.clients == nil {
+		e.clients = map[string]*journal.Client{}
+	}
+	e.clients[owner] = rec
+}
+
+func (e *Effects) recordsOf(s *Server, h fs.Handle) *fileRecords {
+	e.srv = s
+	if e.records == nil {
+		e.records = map[fs.Handle]*fileRecords{}
+	}
+	r := e.records[h]
+	if r == nil {
+		r = &fileRecords{map[fs.Owner]struct{}{}, map[fs.Owner]struct{}{}}
+		e.records[h] = r
+	}
+	return r
+}
+
+func (e *Effects) addRecords(o *Effects) {
+	for owner, rec := range o.clients {
+		e.noteParty(o.srv, owner, rec)
+	}
+	for h, r := range o.records {
+		into := e.recordsOf(o.srv, h)
+		maps.Copy(into.opens, r.opens)
+		maps.Copy(into.locks, r.locks)
+	}
+}
+
+// postRecords posts what was noted: clients first, as they can make all the rest void.
+func (e *Effects) postRecords(h Host) {
+	for owner, rec := range e.clients {
+		e.srv.postClient(h, owner, rec)
+	}
+	for file, r := range e.records {
+		e.srv.postFile(h, file, r)
+	}
+}
+
+// postClient posts the record of a client as it is now; rec is what it was when nothing is known of
+// it any more, nil if it is to be forgotten.
+func (s *Server) postClient(h Host, owner string, rec *journal.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.parties[owner]; p != nil {
+		p.mu.Lock()
+		if p.recorded {
+			now := p.rec
+			rec = &now
+		}
+		p.mu.Unlock()
+	}
+	b := &journal.Batch{}
+	if rec != nil {
+		b.PutClient(rec)
+	} else {
+		b.DeleteClient(owner)
+	}
+	h.Post(b)
+}
+
+// postFile posts the records of a file as they are now.
+func (s *Server) postFile(h Host, handle fs.Handle, r *fileRecords) {
+	f := s.files.get(handle)
+	defer s.files.put(f)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, n := &journal.Batch{}, 0
+	next := func() {
+		if n++; n%recordsLimit == 0 {
+			h.Post(b)
+			b = &journal.Batch{}
+		}
+	}
+	for owner := range r.opens {
+		if o := f.opens[owner]; o != nil {
+			s.putOpen(b, o)
+		} else {
+			b.DeleteOpen(owner, handle)
+		}
+		next()
+	}
+	for owner := range r.locks {
+		if l := f.locks[owner]; l != nil {
+			s.putLock(b, l)
+		} else {
+			b.DeleteLock(owner, handle)
+		}
+		next()
+	}
+	if !b.Empty() {
+		h.Post(b)
+	}
+}
+
+// putMixed writes those records of o that say something of this epoch and something else that waits
+// from the journal, as they are without the latter. The others of the journal have their old epoch
+// and become void by that. file.mu is held.
+func (s *Server) putMixed(b *journal.Batch, o *open) (n int) {
+	shares := o.held
+	o.held = letHeld(append([]heldShare(nil), shares...), func(h heldShare) bool { return !h.server })
+	a, d, _ := s.openModes(o)
+	if sa, sd := serverModes(shares); a != 0 && (sa&^a != 0 || sd&^d != 0) {
+		s.putOpen(b, o)
+		n++
+	}
+	o.held = shares
+	for l := range o.locks {
+		ranges := l.held
+		l.held = letHeld(append([]heldRange(nil), ranges...), func(h heldRange) bool { return !h.server })
+		if set, _ := s.lockSet(l); len(set) > 0 && len(l.held) < len(ranges) {
+			s.putLock(b, l)
+			n++
+		}
+		l.held = ranges
+	}
+	return n
+}
+
+func serverModes(list []heldShare) (access, deny fs.Share) {
+	for _, h := range list {
+		if h.server {
+			access |= h.access
+			deny |= h.deny
+		}
+	}
+	return access, deny
 }
 
 // event adds to the audit trail.
