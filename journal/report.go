@@ -41,6 +41,17 @@ func (s State) String() string {
 // MarshalText is of encoding.TextMarshaler, for JSON.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText is the way back.
+func (s *State) UnmarshalText(text []byte) error {
+	for _, v := range []State{Intact, Torn, Repaired, Damaged} {
+		if v.String() == string(text) {
+			*s = v
+			return nil
+		}
+	}
+	return fmt.Errorf("journal: %q is no state", text)
+}
+
 // A SeqRange is the group commits First to Last, both included.
 type SeqRange struct {
 	First uint64 `json:"first"`

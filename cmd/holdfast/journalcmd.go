@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,12 +40,12 @@ func stopped(socket string) error {
 }
 
 type journalView struct {
-	Schema  int              `json:"schema"`
-	Report  *journal.Report  `json:"report"`
-	Clients []journal.Client `json:"clients"`
-	Opens   []openView       `json:"opens"`
-	Locks   []lockView       `json:"locks"`
-	Origins []originView     `json:"origins"`
+	Schema  int               `json:"schema"`
+	Report  *journal.Report   `json:"report"`
+	Clients []json.RawMessage `json:"clients"`
+	Opens   []openView        `json:"opens"`
+	Locks   []lockView        `json:"locks"`
+	Origins []originView      `json:"origins"`
 }
 
 type originView struct {
@@ -55,8 +56,15 @@ type originView struct {
 	Caps     map[string]string `json:"caps,omitempty"`
 }
 
-func viewJournal(r *journal.Report, s *journal.Snapshot) *journalView {
-	v := &journalView{Schema: 1, Report: r, Clients: s.Clients, Opens: []openView{}, Locks: []lockView{}, Origins: []originView{}}
+func viewJournal(r *journal.Report, s *journal.Snapshot) (*journalView, error) {
+	v := &journalView{Schema: 1, Report: r, Clients: []json.RawMessage{}, Opens: []openView{}, Locks: []lockView{}, Origins: []originView{}}
+	for i := range s.Clients {
+		b, err := json.Marshal(&s.Clients[i])
+		if err != nil {
+			return nil, err
+		}
+		v.Clients = append(v.Clients, b)
+	}
 	for _, o := range s.Opens {
 		v.Opens = append(v.Opens, openView{Client: viewOwner(o.Owner.Client), Owner: viewOwner(o.Owner.Owner), File: fmt.Sprintf("%x", string(o.File)),
 			Name: o.Name, Access: shareText(o.Access), Deny: shareText(o.Deny), Since: o.Since.UTC()})
@@ -70,7 +78,7 @@ func viewJournal(r *journal.Report, s *journal.Snapshot) *journalView {
 	for _, u := range s.Upstreams {
 		v.Origins = append(v.Origins, originView{u.Name, u.ServerAddr, fmt.Sprintf("%016x", u.ClientID), u.Epoch, u.Caps})
 	}
-	return v
+	return v, nil
 }
 
 func journalShow(g *globals) *cobra.Command {
@@ -92,7 +100,11 @@ func journalShow(g *globals) *cobra.Command {
 				if err := errors.Join(err, j.Close()); err != nil {
 					return withExit(exitJournal, err)
 				}
-				v = *viewJournal(report, snap)
+				stored, err := viewJournal(report, snap)
+				if err != nil {
+					return err
+				}
+				v = *stored
 			} else if err != nil {
 				return err
 			}

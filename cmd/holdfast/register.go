@@ -41,7 +41,7 @@ func (in *instance) register() {
 		if err != nil {
 			return nil, err
 		}
-		return viewJournal(in.report, snap), nil
+		return viewJournal(in.report, snap)
 	})
 	c.Bytes("/v1/journal/backup", func(_ context.Context, w io.Writer) error { return in.journal.Backup(w) })
 }

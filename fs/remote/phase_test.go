@@ -122,7 +122,7 @@ func TestReclaimCompleteWaitsForReclaimsUnderWay(t *testing.T) {
 		}
 		leave()
 		synctest.Wait()
-		if <-done != nil || <-done != nil || sent != 1 || p.now() != PhaseRunning {
+		if first, second := <-done, <-done; first != nil || second != nil || sent != 1 || p.now() != PhaseRunning {
 			t.Errorf("sent %d times, phase %s", sent, p.now())
 		}
 	})
