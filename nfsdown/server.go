@@ -102,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 	} else {
 		g := s.state.GraceInfo()
 		s.log.Info("grace period begins", "left", g.Left, "clients", g.Expected, "journal_complete", g.Complete)
-		s.event(&journal.Event{Type: "grace", Result: "begin", Text: fmt.Sprintf("%d clients expected, %v left, journal complete: %v", g.Expected, g.Left, g.Complete)})
+		s.event(&journal.Event{Type: "grace", Result: "begin", Text: fmt.Sprintf("%d clients expected back within %v; journal complete: %v", g.Expected, g.Left.Round(100*time.Millisecond), g.Complete)})
 	}
 	s.mu.Lock()
 	s.timer = cfg.Clock.AfterFunc(tick, s.expire)
