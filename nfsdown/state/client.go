@@ -130,6 +130,20 @@ func (c *Client) find(sid nfs4.Stateid) *stateid {
 	return c.stateids[n]
 }
 
+// ready tells whether a plan may begin: the client was not ended, and what is no reclaim does not run
+// beside RECLAIM_COMPLETE, whose records could otherwise come after those of the plan and say less.
+func (c *Client) ready(reclaim bool) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	switch {
+	case c.dead:
+		return nfs4.NFS4ERR_BADSESSION
+	case c.completing && !reclaim:
+		return nfs4.NFS4ERR_DELAY
+	}
+	return nil
+}
+
 // isDead tells whether the client was ended.
 func (c *Client) isDead() bool {
 	c.mu.RLock()
@@ -161,6 +175,7 @@ func (s *Server) ReleaseClient(c *Client) *Effects {
 	eff := &Effects{}
 	s.mu.Lock()
 	s.bury(c, eff)
+	c.party.confirming = true // until forget
 	s.mu.Unlock()
 	s.strip(c, killRelease, eff)
 	s.forget(c.party, eff)

@@ -34,6 +34,7 @@ func (s *Server) takeOpen(ctx context.Context, c *Client, sid nfs4.Stateid, file
 	o.users++
 	f.mu.Unlock()
 	err = o.turn.take(ctx, true)
+	defer s.files.drop(f)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil {
@@ -48,11 +49,13 @@ func (s *Server) takeOpen(ctx context.Context, c *Client, sid nfs4.Stateid, file
 	return nil, err
 }
 
-// giveOpen ends takeOpen. file.mu is held.
+// giveOpen ends takeOpen. eff is nil if nothing changed: nobody is to be woken. file.mu is held.
 func (s *Server) giveOpen(o *open, eff *Effects) {
 	o.users--
 	o.turn.give(true)
-	s.wake(o.file, eff)
+	if eff != nil {
+		s.wake(o.file, eff)
+	}
 	o.file.tidyOpen(o)
 }
 
@@ -73,7 +76,9 @@ func (s *Server) PrepareClose(ctx context.Context, c *Client, sid nfs4.Stateid, 
 	return &ClosePlan{Owner: o.owner, File: file, s: s, o: o}, nil
 }
 
-// Settle ends the plan. A backend that knows no such open (BadStateid) has closed it.
+// Settle ends the plan. A backend that knows no such open (BadStateid) has closed it. One that may
+// have closed it is asked again: nobody has it any more, or it could be reclaimed after a restart of
+// the client without the backend having it.
 func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	s, o, f, eff := p.s, p.o, p.o.file, &Effects{}
 	defer s.files.drop(f)
@@ -81,23 +86,34 @@ func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	o.party.closed(o.owner.Owner, f.handle)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !released(backendErr) {
+	if !ended(backendErr) {
 		s.giveOpen(o, eff)
 		return nfs4.Stateid{}, eff, backendErr
 	}
+	done := released(backendErr)
 	c := o.client
 	for l := range o.locks {
 		if c != nil && l.sid != nil {
 			c.freeStateid(l.sid)
 		}
-		l.live, l.sid, l.held, l.gone, l.reclaimed = nil, nil, nil, nil, false
-		s.dropWaiters(f, func(w *waiter) bool { return w.owner == l.owner }, eff)
+		if l.gone = strongest(l.gone, l.wanted()); done {
+			l.gone = nil
+		}
+		l.live, l.sid, l.held, l.reclaimed = nil, nil, nil, false
 	}
+	s.dropWaiters(f, func(w *waiter) bool { return w.open == o.owner }, eff)
 	if c != nil && o.sid != nil {
 		c.freeStateid(o.sid)
 	}
+	a, d := o.wanted()
+	o.goneAccess, o.goneDeny = o.goneAccess|a, o.goneDeny|d
 	o.endLive()
-	o.held, o.goneAccess, o.goneDeny, o.atBackend = nil, 0, 0, false
+	o.held = nil
+	if done {
+		o.goneAccess, o.goneDeny, o.atBackend = 0, 0, false
+	} else {
+		s.releaseOpen(eff, o)
+	}
 	s.noteAll(eff, o)
 	s.giveOpen(o, eff)
 	return invalidStateid, eff, nil
@@ -126,7 +142,7 @@ func (s *Server) PrepareDowngrade(ctx context.Context, c *Client, sid nfs4.State
 	o.file.mu.Lock()
 	defer o.file.mu.Unlock()
 	if access == 0 || access&^o.access != 0 || deny&^o.deny != 0 || !made(o.seenAccess, access) || !made(o.seenDeny, deny) {
-		s.giveOpen(o, &Effects{})
+		s.giveOpen(o, nil)
 		return nil, nfs4.NFS4ERR_INVAL
 	}
 	p := &DowngradePlan{Owner: o.owner, File: file, s: s, o: o, toAccess: access, toDeny: deny}
@@ -159,13 +175,19 @@ func within(seen uint8, modes fs.Share) uint8 {
 	return seen
 }
 
-// Settle ends the plan.
+// Settle ends the plan. What the backend may have done is done here, and it is asked again.
 func (p *DowngradePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	s, o, f, eff := p.s, p.o, p.o.file, &Effects{}
 	defer s.files.drop(f)
 	o.party.closed(o.owner.Owner, f.handle)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if backendErr != nil && !refused(backendErr) {
+		o.goneAccess |= o.access &^ p.toAccess
+		o.goneDeny |= o.deny &^ p.toDeny
+		s.releaseOpen(eff, o)
+		backendErr = nil
+	}
 	if backendErr == nil && o.sid == nil {
 		backendErr = nfs4.NFS4ERR_BAD_STATEID // it was revoked, or the client ended, meanwhile
 	}

@@ -78,6 +78,7 @@ func (s *Server) confirm(c, old *Client, eff *Effects) bool {
 		mode = killHold
 	}
 	p.confirming = true
+	c.renewed.Store(s.now().UnixNano()) // it does not expire unconfirmed meanwhile
 	s.mu.Unlock()
 	if old != nil {
 		s.strip(old, mode, eff)

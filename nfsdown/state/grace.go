@@ -91,7 +91,9 @@ func (s *Server) load(snap *journal.Snapshot) {
 	if len(g.expected) > 0 || !g.complete {
 		g.end = now.Add(s.cfg.Grace)
 		g.phase.Store(uint32(GraceActive))
+		return
 	}
+	s.forgetExpired()
 }
 
 func (s *Server) loadOpen(owner fs.Owner, h fs.Handle) *open {
@@ -264,6 +266,9 @@ func (s *Server) eachServerHeld(f func(*open)) {
 		for _, o := range file.opens {
 			if o.hasServer() {
 				f(o)
+				for l := range o.locks {
+					file.tidyLock(l)
+				}
 			}
 			file.tidyOpen(o)
 		}
@@ -286,11 +291,20 @@ func (e *GraceEnd) Done() *Effects {
 	s.grace.phase.Store(uint32(GraceOver))
 	s.grace.mu.Unlock()
 	s.mu.Lock()
-	for _, p := range s.parties {
-		s.tidyParty(p)
-	}
+	s.forgetExpired()
 	s.mu.Unlock()
 	return eff
+}
+
+// forgetExpired drops the notes of who must not reclaim, when nobody can any more. s.mu is held, or
+// nobody else has s.
+func (s *Server) forgetExpired() {
+	for _, p := range s.parties {
+		p.mu.Lock()
+		p.expired = false
+		p.mu.Unlock()
+		s.tidyParty(p)
+	}
 }
 
 // dropServer forgets what of o waits from the journal. What the backend may have got of it by a

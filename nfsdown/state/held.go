@@ -69,7 +69,7 @@ func (s *Server) strip(c *Client, mode killMode, eff *Effects) {
 		case killHold:
 			o.hold(c, now)
 		case killRelease, killRestart:
-			if s.letGo(o, mode == killRelease, eff) {
+			if s.letGo(o, c, mode == killRelease, eff) {
 				s.noteAll(eff, o)
 			}
 		}
@@ -102,13 +102,15 @@ func (o *open) endLive() {
 	o.client, o.sid, o.access, o.deny, o.seenAccess, o.seenDeny, o.reclaimed = nil, nil, 0, 0, 0, 0, false
 }
 
-// letGo releases what is live or held in o; what waits from the journal only if all is said. It
-// tells whether anything changed. file.mu is held.
-func (s *Server) letGo(o *open, all bool, eff *Effects) bool {
-	changed := o.client != nil
-	o.goneAccess |= o.access
-	o.goneDeny |= o.deny
-	o.endLive()
+// letGo releases what c has live in o and what is held; what waits from the journal only if all is
+// said. It tells whether anything changed. file.mu is held.
+func (s *Server) letGo(o *open, c *Client, all bool, eff *Effects) bool {
+	changed := o.client == c
+	if changed {
+		o.goneAccess |= o.access
+		o.goneDeny |= o.deny
+		o.endLive()
+	}
 	o.held = letHeld(o.held, func(h heldShare) bool {
 		if h.server && !all {
 			return true
@@ -122,9 +124,11 @@ func (s *Server) letGo(o *open, all bool, eff *Effects) bool {
 		return false
 	})
 	for l := range o.locks {
-		changed = changed || len(l.live) > 0
-		l.gone = strongest(l.gone, l.live)
-		l.live, l.sid, l.reclaimed = nil, nil, false
+		if o.client == nil { // c had it, or nobody
+			changed = changed || len(l.live) > 0
+			l.gone = strongest(l.gone, l.live)
+			l.live, l.sid, l.reclaimed = nil, nil, false
+		}
 		l.held = letHeld(l.held, func(h heldRange) bool {
 			if h.server && !all {
 				return true
@@ -168,6 +172,7 @@ func (s *Server) evict(c *Client, why string, eff *Effects) {
 	c.mu.Unlock()
 	if ok {
 		s.unlistClient(c, eff)
+		c.party.confirming = true // until expired is done
 	}
 	s.mu.Unlock()
 	if ok {
@@ -180,8 +185,14 @@ func (s *Server) expired(c *Client, why string, eff *Effects) {
 	s.noteClient(eff, c.party, func(r *journal.Client) { r.Expired, r.Epoch = true, s.cfg.Epoch })
 	s.event(eff.batch(), journal.Event{Type: "client", Client: c.party.owner, Result: "expired", Text: why})
 	s.strip(c, killRelease, eff)
+	if s.reclaimable() {
+		c.party.mu.Lock()
+		c.party.expired = true
+		c.party.mu.Unlock()
+	}
 	s.clientDone(c.party.owner, eff)
 	s.mu.Lock()
+	c.party.confirming = false
 	s.tidyParty(c.party)
 	s.mu.Unlock()
 }
@@ -190,6 +201,7 @@ func (s *Server) expired(c *Client, why string, eff *Effects) {
 func (s *Server) forget(p *party, eff *Effects) {
 	s.clientDone(p.owner, eff)
 	s.mu.Lock()
+	p.confirming = false
 	if p.confirmed == nil {
 		p.mu.Lock()
 		p.recorded = false
@@ -200,9 +212,10 @@ func (s *Server) forget(p *party, eff *Effects) {
 	s.mu.Unlock()
 }
 
-// stale tells whether a held piece has come to its limit and must give way to a conflict.
+// stale tells whether a held piece has come to its limit and must give way to a conflict: not while
+// the origin does not answer, as for leases.
 func (s *Server) stale(since time.Time, now time.Time) bool {
-	return now.After(since.Add(s.cfg.ReclaimCap))
+	return !s.held.Load() && now.After(since.Add(s.cfg.ReclaimCap))
 }
 
 // yieldShares gives up the held modes of o that are at their limit. file.mu is held.

@@ -65,6 +65,7 @@ func (s *Server) lapse(c *Client, now time.Time, eff *Effects) {
 	c.mu.Unlock()
 	if ok {
 		s.unlistClient(c, eff)
+		c.party.confirming = true // until expired or forget is done
 	}
 	s.mu.Unlock()
 	switch {
@@ -92,6 +93,7 @@ func (s *Server) expireHeld(now time.Time, eff *Effects) {
 			o.file.mu.Lock()
 			for l := range o.locks {
 				s.yieldRanges(l, old, eff)
+				o.file.tidyLock(l)
 			}
 			s.yieldShares(o, old, eff)
 			s.wake(o.file, eff)
@@ -161,8 +163,13 @@ func (s *Server) DestroyClientID(id uint64, via *Request) (*Effects, error) {
 		s.mu.Unlock()
 		return eff, nfs4.NFS4ERR_CLIENTID_BUSY
 	}
+	if c.party.confirming {
+		s.mu.Unlock()
+		return eff, nfs4.NFS4ERR_DELAY
+	}
 	confirmed := c.confirmed
 	s.bury(c, eff)
+	c.party.confirming = confirmed // until forget is done
 	s.tidyParty(c.party)
 	s.mu.Unlock()
 	if confirmed {
@@ -191,7 +198,9 @@ func (s *Server) Revoke(owner fs.Owner, file fs.Handle, locks fs.RangeSet, why e
 	if locks != nil {
 		if l := f.locks[owner]; l != nil {
 			s.revokeLock(l, locks, st, eff)
-			f.tidyOpen(l.open)
+			o := l.open
+			f.tidyLock(l)
+			f.tidyOpen(o)
 		}
 	} else if o := f.opens[owner]; o != nil {
 		for l := range o.locks {

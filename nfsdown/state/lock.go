@@ -49,6 +49,7 @@ type LockPlan struct {
 	l       *lock
 	reclaim bool
 	inGrace bool
+	asked   bool        // an earlier reclaim of it has no answer
 	puts    int         // of the entry, when Batch was made
 	intent  fs.RangeSet // what Batch says
 }
@@ -113,6 +114,11 @@ func (s *Server) lockConflict(f *file, owner fs.Owner, r fs.Range, t fs.LockType
 		f.mu.Lock()
 		return nil, true, nil
 	}
+	for _, l := range past {
+		if busy := l.open.busy(); busy != nil {
+			wait = busy
+		}
+	}
 	if wait == nil {
 		for _, l := range past {
 			s.yieldRanges(l, now, evict)
@@ -169,7 +175,8 @@ func (s *Server) takeLock(ctx context.Context, l *lock) error {
 	return nil
 }
 
-// giveLock ends findLock, and takeLock if that went well. file.mu is held.
+// giveLock ends findLock, and takeLock if that went well. eff is nil if nothing changed: nobody is
+// to be woken. file.mu is held.
 func (s *Server) giveLock(l *lock, turns bool, eff *Effects) {
 	o := l.open
 	l.users--
@@ -178,7 +185,9 @@ func (s *Server) giveLock(l *lock, turns bool, eff *Effects) {
 		l.turn.give(true)
 		o.turn.give(false)
 	}
-	s.wake(o.file, eff)
+	if eff != nil {
+		s.wake(o.file, eff)
+	}
 	o.file.tidyOpen(o)
 }
 
@@ -211,8 +220,8 @@ func (s *Server) PrepareLock(ctx context.Context, c *Client, req *LockRequest) (
 			s.grace.refused.Add(1)
 		}
 		var denied *DeniedError
-		if req.Wait && errors.As(err, &denied) {
-			s.enqueue(f, c, l.owner, req.Range, req.Type, false)
+		if req.Wait && errors.As(err, &denied) && !c.isDead() {
+			s.enqueue(f, c, l, req.Range, req.Type, false)
 		}
 		eff.Add(p.Evict)
 		s.giveLock(l, turns, eff)
@@ -225,6 +234,7 @@ func (s *Server) PrepareLock(ctx context.Context, c *Client, req *LockRequest) (
 		l.since = s.now()
 	}
 	if p.Call == CallReclaim {
+		p.asked = l.isAsked(req.Range)
 		l.setAsked(req.Range, true)
 	}
 	l.pend = &pendRange{r: req.Range, t: req.Type, done: make(chan struct{})}
@@ -252,8 +262,8 @@ func (p *LockPlan) judge(ctx context.Context, st *stateid, req *LockRequest) (tu
 		if err = st.check(req.Stateid.Seqid); err == nil {
 			wait, err = s.judgeLock(p, req, f)
 		}
-		if err == nil && p.c.isDead() {
-			err = nfs4.NFS4ERR_BADSESSION
+		if err == nil {
+			err = p.c.ready(p.reclaim)
 		}
 		if wait == nil || err != nil {
 			return true, err
@@ -300,6 +310,15 @@ func (p *LockPlan) leave(eff *Effects) {
 	if p.inGrace {
 		p.s.leave(eff)
 	}
+}
+
+func (l *lock) isAsked(r fs.Range) bool {
+	for _, h := range l.held {
+		if h.server && h.asked && h.set.Overlaps(r) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *lock) setAsked(r fs.Range, asked bool) {
@@ -384,7 +403,7 @@ func (p *LockPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		}
 	} else {
 		certain := backendErr != nil && refused(backendErr)
-		if p.Call == CallReclaim && certain {
+		if p.Call == CallReclaim && certain && !p.asked {
 			l.setAsked(r, false)
 		}
 		// What may have been reclaimed can be reclaimed once more, if it is known here.
@@ -415,8 +434,8 @@ func (p *LockPlan) denied(backendErr error) error {
 		return nfs4.NFS4ERR_RECLAIM_CONFLICT
 	}
 	r, t := p.Request.Range, p.Request.Type
-	if p.Request.Wait {
-		p.s.enqueue(p.l.open.file, p.c, p.l.owner, r, t, true)
+	if p.Request.Wait && !p.c.isDead() {
+		p.s.enqueue(p.l.open.file, p.c, p.l, r, t, true)
 	}
 	var d *fs.DeniedError
 	if errors.As(backendErr, &d) {
@@ -444,6 +463,7 @@ func (s *Server) PrepareUnlock(ctx context.Context, c *Client, sid nfs4.Stateid,
 	}
 	f := l.open.file
 	err = s.takeLock(ctx, l)
+	defer s.files.drop(f)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	turns := err == nil
@@ -451,7 +471,7 @@ func (s *Server) PrepareUnlock(ctx context.Context, c *Client, sid nfs4.Stateid,
 		err = st.check(sid.Seqid)
 	}
 	if err != nil {
-		s.giveLock(l, turns, &Effects{})
+		s.giveLock(l, turns, nil)
 		return nil, err
 	}
 	p := &UnlockPlan{Owner: l.owner, File: file, Range: r, s: s, l: l}
@@ -461,7 +481,9 @@ func (s *Server) PrepareUnlock(ctx context.Context, c *Client, sid nfs4.Stateid,
 	return p, nil
 }
 
-// Settle ends the plan.
+// Settle ends the plan. What the backend may have unlocked is held no more: the client wants it gone,
+// and would otherwise reclaim after a restart what nobody has. If the backend has it still, it is
+// asked again.
 func (p *UnlockPlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	s, l, eff := p.s, p.l, &Effects{}
 	f := l.open.file
@@ -469,19 +491,24 @@ func (p *UnlockPlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := backendErr
-	if released(backendErr) {
-		err = nil
-	}
-	if err == nil && l.sid == nil {
-		err = nfs4.NFS4ERR_BAD_STATEID // it was revoked, or the client ended, meanwhile
-	}
 	var w nfs4.Stateid
-	if err == nil {
+	if ended(backendErr) {
+		err = nil
+		if !released(backendErr) {
+			l.gone = strongest(l.gone, overlapOf(l.wanted(), p.Range))
+			if len(l.gone) > 0 {
+				s.releaseLock(eff, l)
+			}
+		}
 		l.live = l.live.With(p.Range, fs.NoLock)
 		l.consume(p.Range)
-		l.sid.bump()
-		w = l.sid.wire()
 		s.noteLock(eff, l)
+		if l.sid == nil {
+			err = nfs4.NFS4ERR_BAD_STATEID // it was revoked, or the client ended, meanwhile
+		} else {
+			l.sid.bump()
+			w = l.sid.wire()
+		}
 	}
 	s.giveLock(l, true, eff)
 	return w, eff, err

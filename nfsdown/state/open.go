@@ -122,12 +122,32 @@ func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, e
 		f.mu.Lock()
 		return nil, true, nil
 	}
+	for _, o := range past {
+		if busy := o.busy(); busy != nil {
+			wait = busy
+		}
+	}
 	if wait == nil {
 		for _, o := range past {
 			s.yieldShares(o, now, evict)
 		}
 	}
 	return wait, false, nil
+}
+
+// busy is what to wait for before something of o is given up, nil if nothing: a plan that is on its
+// way has the turn that the release will need, and may itself have to release what we have. As nobody
+// gives up anything of an entry with a plan, such waits never make a circle. file.mu is held.
+func (o *open) busy() <-chan struct{} {
+	if o.pend != nil {
+		return o.pend.done
+	}
+	for l := range o.locks {
+		if l.pend != nil {
+			return l.pend.done
+		}
+	}
+	return nil
 }
 
 // releases tells whether a release is among what e is about to do.
@@ -199,6 +219,7 @@ type OpenPlan struct {
 	named   bool // the backend opened it by name
 	reclaim bool
 	inGrace bool // a reference on grace
+	asked   bool // an earlier reclaim of it has no answer
 	puts    int  // of the entry, when Batch was made
 }
 
@@ -254,6 +275,7 @@ func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 		o.since = s.now()
 	}
 	if p.Call == CallReclaim {
+		p.asked = o.isAsked()
 		o.setAsked(true)
 	}
 	same := o.client == c && req.Access&^o.access == 0 && req.Deny&^o.deny == 0
@@ -285,8 +307,8 @@ func (p *OpenPlan) judge(ctx context.Context, req *OpenRequest) (turn bool, err 
 				p.Call = CallNone
 			}
 		}
-		if err == nil && p.c.isDead() {
-			err = nfs4.NFS4ERR_BADSESSION
+		if err == nil {
+			err = p.c.ready(p.reclaim)
 		}
 		if wait == nil || err != nil {
 			return true, err
@@ -322,6 +344,15 @@ func (p *OpenPlan) leave(eff *Effects) {
 	if p.inGrace {
 		p.s.leave(eff)
 	}
+}
+
+func (o *open) isAsked() bool {
+	for _, h := range o.held {
+		if h.server && h.asked {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *open) setAsked(asked bool) {
@@ -410,6 +441,9 @@ func (s *Server) matchOpen(p *OpenPlan, f *file) (Call, error) {
 	return CallReclaim, nil
 }
 
+// ended tells whether after err of a call that gives something back the backend may have it no more.
+func ended(err error) bool { return released(err) || !refused(err) }
+
 // refused tells whether err says for certain that the backend has not done it.
 func refused(err error) bool {
 	switch fs.CodeOf(err) {
@@ -447,7 +481,7 @@ func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		}
 	} else {
 		certain := backendErr != nil && refused(backendErr)
-		if p.Call == CallReclaim && certain {
+		if p.Call == CallReclaim && certain && !p.asked {
 			o.setAsked(false)
 		}
 		if p.named || p.Call != CallNone && !certain {

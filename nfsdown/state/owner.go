@@ -14,7 +14,7 @@ type party struct {
 	// guarded by Server.mu
 	confirmed   *Client
 	unconfirmed *Client
-	confirming  bool // a CREATE_SESSION is turning one incarnation into the next
+	confirming  bool // one incarnation is being ended; until that is done there is no next
 
 	mu       sync.Mutex               // a leaf: nothing is locked under it
 	rec      journal.Client           // guarded by mu; the record, as last written

@@ -90,7 +90,7 @@ func (s *Server) partyOf(owner string) *party {
 
 // tidyParty forgets a party of which nothing is left. s.mu is held.
 func (s *Server) tidyParty(p *party) {
-	if p.confirmed == nil && p.unconfirmed == nil && p.empty() {
+	if p.confirmed == nil && p.unconfirmed == nil && !p.confirming && p.empty() {
 		delete(s.parties, p.owner)
 	}
 }

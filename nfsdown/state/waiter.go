@@ -12,27 +12,30 @@ import (
 type waiter struct {
 	client   *Client
 	owner    fs.Owner
+	open     fs.Owner // the open-owner: the waiter goes with the open
 	r        fs.Range
 	t        fs.LockType
 	since    time.Time
 	asked    time.Time // when it asked last
 	notified time.Time // zero: not its turn yet
 	upstream bool      // the backend denied it, and tells when to try again
+	queued   bool      // it has, or had, a place in the backend's queue
 }
 
 // patience is how long a waiter is remembered that does not ask again.
 func (s *Server) patience() time.Duration { return max(2*s.cfg.Lease, 90*time.Second) }
 
 // enqueue gives a denied request its place; one that asks again keeps it. f.mu is held.
-func (s *Server) enqueue(f *file, c *Client, owner fs.Owner, r fs.Range, t fs.LockType, upstream bool) {
-	now := s.now()
+func (s *Server) enqueue(f *file, c *Client, l *lock, r fs.Range, t fs.LockType, upstream bool) {
+	now, owner := s.now(), l.owner
 	for _, w := range f.waiters {
 		if w.owner == owner && w.r == r {
-			w.t, w.asked, w.notified, w.upstream = t, now, time.Time{}, upstream
+			w.client, w.open, w.t, w.asked, w.notified, w.upstream = c, l.open.owner, t, now, time.Time{}, upstream
+			w.queued = w.queued || upstream
 			return
 		}
 	}
-	f.waiters = append(f.waiters, &waiter{client: c, owner: owner, r: r, t: t, since: now, asked: now, upstream: upstream})
+	f.waiters = append(f.waiters, &waiter{client: c, owner: owner, open: l.open.owner, queued: upstream, r: r, t: t, since: now, asked: now, upstream: upstream})
 	s.waitMu.Lock()
 	s.waiting[f] = struct{}{}
 	s.waitMu.Unlock()
@@ -96,7 +99,7 @@ func (s *Server) dropWaiters(f *file, gone func(*waiter) bool, eff *Effects) {
 			kept = append(kept, w)
 			continue
 		}
-		if w.upstream {
+		if w.queued {
 			eff.Cancel = append(eff.Cancel, WaitCancel{w.owner, f.handle, w.r})
 		}
 	}
