@@ -27,6 +27,9 @@ type Options struct {
 	// GrantsReclaims: a reclaim is granted without a record of the state before, as by a local
 	// directory. Otherwise it must fail with NoGrace, ReclaimBad or Grace.
 	GrantsReclaims bool
+	// KeepsCancelled: a freed range may be kept for a while for a request that was cancelled, as NFS
+	// has no way to cancel a wait at the origin (RFC 8881 9.6).
+	KeepsCancelled bool
 	// Restart ends the backend as a crash would, as far as that can be done within a process, and
 	// opens it again. Nil: not tried.
 	Restart func(t *testing.T, b fs.Backend) fs.Backend

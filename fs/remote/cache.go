@@ -94,8 +94,10 @@ type node struct {
 	access map[string]accessBits
 	link   *string
 
-	// Of a directory, all beside the change attribute namesAt.
-	names   map[string]fs.Handle // an empty handle: there is no such entry
+	// Of a directory. What has the generation gen, and the pages, belong to the change attribute namesAt.
+	// Older names are hints: whom a change of ours may have touched.
+	names   map[string]nameEntry
+	gen     uint64 // from 1
 	namesAt uint64
 	pages   []*dirPage
 	verf    [8]byte // the origin's cookie verifier
@@ -103,6 +105,12 @@ type node struct {
 
 	writers int // changes of ours that are under way
 	burst   burst
+}
+
+// nameEntry is where a name leads; an empty child says that there is no such entry.
+type nameEntry struct {
+	child fs.Handle
+	gen   uint64
 }
 
 type accessBits struct{ asked, granted uint32 }
@@ -167,7 +175,7 @@ func (s *shard) make(h fs.Handle) *node {
 	if n := s.get(h); n != nil {
 		return n
 	}
-	n := &node{handle: h}
+	n := &node{handle: h, gen: 1}
 	s.nodes[h] = n
 	s.weight++
 	s.push(n)
@@ -211,12 +219,13 @@ func (n *node) weight() int {
 	return w
 }
 
-// dropNames forgets the entries and pages of a directory.
+// dropNames makes the entries of a directory hints, and forgets its pages.
 //
 // +checklocks:s.mu
 func (s *shard) dropNames(n *node) {
 	before := n.weight()
-	n.names, n.pages = nil, nil
+	n.gen++
+	n.pages = nil
 	s.weight += n.weight() - before
 }
 
@@ -332,7 +341,7 @@ type change struct {
 	known, atomic bool
 	before, after uint64
 	attr          *fs.Attr // from the same answer; may be nil
-	edit          func(names map[string]fs.Handle)
+	edit          func(*names)
 	resetAccess   bool // it may have changed permissions
 }
 
@@ -362,24 +371,20 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 	if !base {
 		s.dropAccess(n)
 	}
-	if base && ch.atomic && n.namesAt == ch.before {
-		// Nothing but this change happened to the entries: they stay, edited.
-		before := n.weight()
-		if ch.edit != nil {
-			if n.names == nil {
-				n.names = make(map[string]fs.Handle)
-			}
-			if ch.edit(n.names); len(n.names) > s.maxNamesOf() {
-				n.names = nil
-			}
-		}
-		n.pages = nil
+	before := n.weight()
+	// If nothing but this change happened to the entries, they stay, edited.
+	sure := base && ch.atomic && n.namesAt == ch.before
+	n.pages = nil
+	if sure {
 		n.namesAt = ch.after
-		s.weight += n.weight() - before
 	} else {
-		s.dropNames(n)
+		n.gen++
 		n.namesAt = after
 	}
+	if ch.edit != nil {
+		ch.edit(&names{n, sure, s.maxNamesOf()})
+	}
+	s.weight += n.weight() - before
 	switch {
 	case ch.attr != nil && (old == nil || ch.start >= n.settled || ch.attr.Change >= old.Change):
 		if n.namesAt != ch.attr.Change {

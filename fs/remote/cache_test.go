@@ -145,7 +145,7 @@ func TestNamesBelongToOneStateOfTheDirectory(t *testing.T) {
 		t.Error("an unchanged directory lost its names")
 	}
 	// Our own atomic change keeps the rest.
-	ch := &change{handle: "d", known: true, atomic: true, before: 1, after: 2, attr: dirAt(2), edit: func(n map[string]fs.Handle) { n["b"] = "B" }}
+	ch := &change{handle: "d", known: true, atomic: true, before: 1, after: 2, attr: dirAt(2), edit: func(e *names) { e.set("b", "B") }}
 	ch.start = c.beginChange("d")
 	c.endChange(ch, t0)
 	for name, want := range map[string]fs.Handle{"a": "A", "b": "B", "none": ""} {
@@ -154,7 +154,7 @@ func TestNamesBelongToOneStateOfTheDirectory(t *testing.T) {
 		}
 	}
 	// One that was not atomic does not.
-	ch = &change{handle: "d", known: true, before: 2, after: 3, attr: dirAt(3), edit: func(n map[string]fs.Handle) { n["c"] = "C" }}
+	ch = &change{handle: "d", known: true, before: 2, after: 3, attr: dirAt(3), edit: func(e *names) { e.set("c", "C") }}
 	ch.start = c.beginChange("d")
 	c.endChange(ch, t0)
 	if _, ok := hit("a", "alice"); ok {
@@ -233,7 +233,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			c.addAccess(d, name, 1, 1, at)
 		case 4:
 			ch := &change{handle: d, known: true, atomic: rnd.IntN(2) == 0, before: at, after: at + 1, attr: dirAt(at + 1),
-				edit: func(n map[string]fs.Handle) { n[name] = "x" }, resetAccess: rnd.IntN(3) == 0}
+				edit: func(e *names) { e.set(name, "x") }, resetAccess: rnd.IntN(3) == 0}
 			ch.start = c.beginChange(d)
 			c.endChange(ch, now)
 		case 5:

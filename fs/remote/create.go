@@ -61,12 +61,12 @@ func (r *Remote) Create(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 		r.cache.failChange(dir, true)
 		return "", nil, none, err
 	}
-	r.endDir(dir, start, cinfo, dirAttr, func(names map[string]fs.Handle) { names[name] = child })
+	r.endDir(dir, start, cinfo, dirAttr, func(e *names) { e.set(name, child) })
 	r.sawAttr(child, attr, start)
 	return child, attr, changeInfo(cinfo), nil
 }
 
 // endDir takes in a change of ours to the entries of a directory.
-func (r *Remote) endDir(dir fs.Handle, start uint64, c nfs4.ChangeInfo, attr *fs.Attr, edit func(map[string]fs.Handle)) {
+func (r *Remote) endDir(dir fs.Handle, start uint64, c nfs4.ChangeInfo, attr *fs.Attr, edit func(*names)) {
 	r.endChange(&change{handle: dir, start: start, known: true, atomic: c.Atomic, before: c.Before, after: c.After, attr: attr, edit: edit})
 }

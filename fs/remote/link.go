@@ -42,7 +42,7 @@ func (r *Remote) Link(ctx context.Context, cred *fs.Cred, file, dir fs.Handle, n
 		r.cache.failChange(file, unknown)
 		return none, r.fail("LINK", err, dir, file)
 	}
-	r.endDir(dir, start, cinfo, dirAttr, func(names map[string]fs.Handle) { names[name] = file })
+	r.endDir(dir, start, cinfo, dirAttr, func(e *names) { e.set(name, file) })
 	r.endChange(&fileChange)
 	return changeInfo(cinfo), nil
 }

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"math"
 	"sync/atomic"
 
 	"holdfast/fs"
@@ -21,6 +22,9 @@ func (r *Remote) Lock(ctx context.Context, cred *fs.Cred, req *fs.LockRequest) e
 	defer leave()
 	if req.Type != fs.ReadLock && req.Type != fs.WriteLock {
 		return fs.E("LOCK", fs.Inval, nil)
+	}
+	if unspeakable(req.Range) {
+		return fs.E("LOCK", fs.BadRange, nil)
 	}
 	fh, err := r.resolve(ctx, req.File)
 	if err != nil {
@@ -65,6 +69,10 @@ func (r *Remote) Lock(ctx context.Context, cred *fs.Cred, req *fs.LockRequest) e
 	return r.fail("LOCK", err, req.File)
 }
 
+// unspeakable tells that LOCK cannot say the range: bytes 0 to 2^64-2, whose length is the one that means
+// "to the end" (RFC 8881 18.10.3).
+func unspeakable(r fs.Range) bool { return r == fs.Range{First: 0, Last: math.MaxUint64 - 1} }
+
 // countReclaim counts the origin's answer to a reclaim.
 func (r *Remote) countReclaim(err error, granted *atomic.Uint64) {
 	if err == nil {
@@ -92,7 +100,14 @@ func (r *Remote) Unlock(ctx context.Context, cred *fs.Cred, lock fs.Owner, file 
 	if err != nil {
 		return err
 	}
-	err = r.up.Unlock(ctx, r.secret.upOwner(lockOwner, lock), fh, nfsup.Range(rng))
+	up := r.secret.upOwner(lockOwner, lock)
+	if unspeakable(rng) {
+		if err := r.up.Unlock(ctx, up, fh, nfsup.Range{First: 0, Last: 0}); err != nil && !errors.Is(err, nfsup.ErrNoState) {
+			return r.fail("LOCKU", err, file)
+		}
+		rng.First = 1
+	}
+	err = r.up.Unlock(ctx, up, fh, nfsup.Range(rng))
 	if errors.Is(err, nfsup.ErrNoState) {
 		return nil
 	}
@@ -101,6 +116,9 @@ func (r *Remote) Unlock(ctx context.Context, cred *fs.Cred, lock fs.Owner, file 
 
 // TestLock asks whether a lock would be denied: LOCKT, RFC 8881 18.11.
 func (r *Remote) TestLock(ctx context.Context, cred *fs.Cred, owner fs.Owner, file fs.Handle, rng fs.Range, t fs.LockType) error {
+	if unspeakable(rng) {
+		return fs.E("LOCKT", fs.BadRange, nil)
+	}
 	fh, err := r.resolve(ctx, file)
 	if err != nil {
 		return err

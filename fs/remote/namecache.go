@@ -23,33 +23,74 @@ func (c *cache) lookup(dir fs.Handle, name, cred string, now time.Time) (child f
 	if n.access[cred].granted&fs.AccessLookup == 0 {
 		return "", false
 	}
-	child, hit = n.names[name]
-	return child, hit
+	e, ok := n.names[name]
+	if !ok || e.gen != n.gen {
+		return "", false
+	}
+	return e.child, true
 }
 
-// addName remembers the outcome of a LOOKUP beside the directory's change attribute at that moment.
+// names is the entries of a directory for a change of ours.
+type names struct {
+	n    *node
+	sure bool // what is set is known to be so; else it is a hint
+	max  int
+}
+
+// was is where the name led when it was seen last; sure tells that it did until this change.
+func (e *names) was(name string) (child fs.Handle, sure bool) {
+	x := e.n.names[name]
+	return x.child, e.sure && x.child != "" && x.gen == e.n.gen
+}
+
+// set says where the name leads now; an empty child says that it is gone.
+func (e *names) set(name string, child fs.Handle) {
+	x := nameEntry{child: child}
+	if e.sure {
+		x.gen = e.n.gen
+	} else if child == "" {
+		delete(e.n.names, name)
+		return
+	}
+	e.n.put(name, x, e.max)
+}
+
+// forget says that it is not known where the name leads now.
+func (e *names) forget(name string) { delete(e.n.names, name) }
+
+// put remembers an entry, and forgets another if there are too many.
+func (n *node) put(name string, e nameEntry, limit int) {
+	if n.names == nil {
+		n.names = make(map[string]nameEntry)
+	}
+	if _, ok := n.names[name]; !ok && len(n.names) >= limit {
+		for k := range n.names {
+			delete(n.names, k)
+			break
+		}
+	}
+	n.names[name] = e
+}
+
+// addName remembers the outcome of a LOOKUP beside the directory's change attribute at that moment. If
+// that is not the present one, it is a hint.
 func (c *cache) addName(dir fs.Handle, name string, child fs.Handle, at uint64) {
 	s := c.shard(dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[dir]
-	if n == nil || n.attr == nil || n.attr.Change != at || n.namesAt != at {
+	if n == nil {
 		return
 	}
-	if n.names == nil {
-		n.names = make(map[string]fs.Handle)
+	e := nameEntry{child: child}
+	if n.attr != nil && n.attr.Change == at && n.namesAt == at {
+		e.gen = n.gen
+	} else if child == "" || n.names[name].gen == n.gen {
+		return
 	}
-	if _, ok := n.names[name]; !ok {
-		for len(n.names) >= s.maxNamesOf() {
-			for k := range n.names {
-				delete(n.names, k)
-				s.weight--
-				break
-			}
-		}
-		s.weight++
-	}
-	n.names[name] = child
+	before := n.weight()
+	n.put(name, e, s.maxNamesOf())
+	s.weight += n.weight() - before
 	s.shrink(&c.counters.evicted)
 }
 

@@ -16,14 +16,14 @@ import (
 // With Reclaim it is CLAIM_PREVIOUS or nothing. NoGrace, ReclaimBad and ReclaimConflict are the
 // origin's answers, or NoGrace is ours once RECLAIM_COMPLETE was sent.
 func (r *Remote) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (*fs.OpenResult, error) {
+	if req.Access == 0 || (req.Reclaim && req.Name != "") {
+		return nil, fs.E("OPEN", fs.Inval, nil)
+	}
 	leave, err := r.enter(ctx, "OPEN", req.Reclaim)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	if req.Access == 0 || (req.Reclaim && req.Name != "") {
-		return nil, fs.E("OPEN", fs.Inval, nil)
-	}
 	up := r.secret.upOwner(openOwner, req.Owner)
 	r.owners.begin(up, req.Owner)
 	defer r.owners.end(up)
@@ -90,9 +90,9 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 	}
 	res, before, err := r.opened(ctx, cred, args, reply, start)
 	if req.Create != fs.NoCreate {
-		edit := func(map[string]fs.Handle) {}
+		edit := func(e *names) { e.forget(req.Name) }
 		if err == nil {
-			edit = func(names map[string]fs.Handle) { names[req.Name] = res.File }
+			edit = func(e *names) { e.set(req.Name, res.File) }
 		}
 		if reply.Change.Before == reply.Change.After {
 			r.cache.failChange(req.Dir, err != nil) // the file was there already
@@ -103,10 +103,11 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 	if err != nil {
 		return nil, err
 	}
+	r.cache.addName(req.Dir, req.Name, res.File, reply.Change.After)
 	res.Change = changeInfo(reply.Change)
 	res.Created = created(req, reply)
 	if req.Create == fs.Exclusive {
-		if err := r.finishExclusive(ctx, cred, req, reply, late, res); err != nil {
+		if err := r.finishExclusive(ctx, cred, req, late, res); err != nil {
 			r.undoOpen(ctx, before, res.File, args, reply.FH)
 			return nil, err
 		}
@@ -209,19 +210,10 @@ func openHow(req *fs.OpenRequest, caps *fsCaps) (how nfs4.OpenHow, late fs.SetAt
 	return how, late
 }
 
-// finishExclusive sets what an exclusive create could not, and gives the times back that the origin
-// used for the verifier (RFC 8881 18.16.3).
-func (r *Remote) finishExclusive(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, reply *nfsup.OpenReply, late fs.SetAttr, res *fs.OpenResult) error {
-	if reply.AttrSet.Has(nfs4.FATTR4_TIME_ACCESS) || reply.AttrSet.Has(nfs4.FATTR4_TIME_ACCESS_SET) {
-		if late.AtimeSet == fs.TimeKeep && req.Attr.AtimeSet == fs.TimeKeep {
-			late.AtimeSet = fs.TimeServer
-		}
-	}
-	if reply.AttrSet.Has(nfs4.FATTR4_TIME_MODIFY) || reply.AttrSet.Has(nfs4.FATTR4_TIME_MODIFY_SET) {
-		if late.MtimeSet == fs.TimeKeep && req.Attr.MtimeSet == fs.TimeKeep {
-			late.MtimeSet = fs.TimeServer
-		}
-	}
+// finishExclusive sets what an exclusive create could not. It leaves the times alone, where the origin
+// may keep the verifier: whoever asked sets them, once he has the answer (RFC 8881 18.16.3). So the
+// same verifier finds its file again, also after a crash of ours in between.
+func (r *Remote) finishExclusive(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, late fs.SetAttr, res *fs.OpenResult) error {
 	if late.IsZero() {
 		return nil
 	}
@@ -274,6 +266,9 @@ func (r *Remote) CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle) 
 	err = r.up.CloseFile(ctx, up, fh)
 	if err == nil || errors.Is(err, nfsup.ErrNoState) {
 		r.owners.closed(up, file)
+		if a := r.cache.lastAttr(file); a != nil && a.Nlink == 0 {
+			r.cache.stale(file) // the last close is the end of a file without a name
+		}
 	}
 	return r.fail("CLOSE", err, file)
 }

@@ -30,26 +30,26 @@ func (r *Remote) Remove(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 		return none, err
 	}
 	isDir := nfs4.Fattr{Mask: nfs4.Bits(nfs4.FATTR4_TYPE), Type: nfs4.NF4DIR}
-	ops := make([]nfs4.Args, 0, 7)
-	ops = append(ops, putfh(dirFH))
+	// LOOKUP and GETFH tell whose link count, or end, this is: what is cached of that file is old.
+	ops := []nfs4.Args{putfh(dirFH), savefh, &nfs4.LookupArgs{Name: name}, getfh}
 	test := -1
-	if kind != fs.RemoveAny {
-		ops = append(ops, savefh, &nfs4.LookupArgs{Name: name})
+	switch kind {
+	case fs.RemoveDir:
 		test = len(ops)
-		if kind == fs.RemoveDir {
-			ops = append(ops, &nfs4.VerifyArgs{Attrs: isDir})
-		} else {
-			ops = append(ops, &nfs4.NverifyArgs{Attrs: isDir})
-		}
-		ops = append(ops, restorefh)
+		ops = append(ops, &nfs4.VerifyArgs{Attrs: isDir})
+	case fs.RemoveFile:
+		test = len(ops)
+		ops = append(ops, &nfs4.NverifyArgs{Attrs: isDir})
 	}
-	remove := len(ops)
-	ops = append(ops, &nfs4.RemoveArgs{Name: name}, getattr)
+	remove := len(ops) + 1
+	ops = append(ops, restorefh, &nfs4.RemoveArgs{Name: name}, getattr)
 
+	var victimFH nfs4.FH
 	var cinfo nfs4.ChangeInfo
 	var dirAttr *fs.Attr
 	start := r.cache.beginChange(dir)
 	err = r.up.Compound(ctx, r.upCred(cred), ops, func(res []nfs4.Res) (err error) {
+		victimFH = res[3].(*nfs4.GetfhRes).FH
 		cinfo = res[remove].(*nfs4.RemoveRes).Cinfo
 		dirAttr, err = r.ids.fromFattr(fattrAt(res, remove+1))
 		return err
@@ -66,13 +66,8 @@ func (r *Remote) Remove(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 		}
 		return none, r.fail("REMOVE", err, dir)
 	}
-	var victim fs.Handle
-	r.endDir(dir, start, cinfo, dirAttr, func(names map[string]fs.Handle) {
-		victim = names[name]
-		names[name] = ""
-	})
-	if victim != "" {
-		r.cache.stale(victim) // its link count, if it has other names
-	}
+	r.endDir(dir, start, cinfo, dirAttr, func(e *names) { e.set(name, "") })
+	victim, _, _ := r.seal.seal(victimFH)
+	r.cache.stale(victim)
 	return changeInfo(cinfo), nil
 }

@@ -50,22 +50,23 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 	// The target first: who looks meanwhile may find the file in both places, but never in none.
 	var moved, victim fs.Handle
 	if !same {
-		r.endDir(toDir, start, res1.TargetCinfo, toAttr, func(names map[string]fs.Handle) {
-			victim = names[to]
-			delete(names, to)
+		r.endDir(toDir, start, res1.TargetCinfo, toAttr, func(e *names) {
+			victim, _ = e.was(to)
+			e.forget(to)
 		})
 	}
-	r.endDir(fromDir, start, res1.SourceCinfo, fromAttr, func(names map[string]fs.Handle) {
-		if moved = names[from]; same && from == to {
+	r.endDir(fromDir, start, res1.SourceCinfo, fromAttr, func(e *names) {
+		var known bool
+		if moved, known = e.was(from); same && from == to {
 			return
 		}
-		names[from] = ""
+		e.set(from, "")
 		if !same {
 			return
 		}
-		victim = names[to]
-		if names[to] = moved; moved == "" {
-			delete(names, to)
+		victim, _ = e.was(to)
+		if e.forget(to); known {
+			e.set(to, moved)
 		}
 	})
 	for _, h := range []fs.Handle{moved, victim} {

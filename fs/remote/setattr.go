@@ -32,7 +32,15 @@ func (r *Remote) SetAttr(ctx context.Context, cred *fs.Cred, io fs.IORef, set *f
 	}
 	if err != nil {
 		r.cache.failChange(h, true)
-		return nil, r.fail("SETATTR", err, h)
+		err = r.fail("SETATTR", err, h)
+		if set.Size != nil && fs.CodeOf(err) == fs.WrongType {
+			code := fs.Inval
+			if a := r.cache.lastAttr(h); a != nil && a.Type == fs.Directory {
+				code = fs.IsDir
+			}
+			err = fs.E("SETATTR", code, err) // what truncate(2) says of what is no regular file
+		}
+		return nil, err
 	}
 	r.endChange(&ch)
 	return ch.attr, nil
