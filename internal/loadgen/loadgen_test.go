@@ -200,7 +200,9 @@ func TestLocalWorkloads(t *testing.T) {
 	dir := t.TempDir()
 	for _, w := range Workloads() {
 		t.Run(w.Name, func(t *testing.T) {
-			r, err := w.Local(t.Context(), dir, Options{Rounds: 3, FileSize: 2 << 20})
+			var phases []bool
+			note := func(counting bool) { phases = append(phases, counting) }
+			r, err := w.Local(t.Context(), dir, Options{Rounds: 3, FileSize: 2 << 20, Phase: note})
 			if !w.HasLocal() {
 				if !errors.Is(err, ErrNoLocal) {
 					t.Errorf("error is %v", err)
@@ -210,8 +212,8 @@ func TestLocalWorkloads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Rounds != uint64(3*w.Lanes) || r.Rate <= 0 {
-				t.Errorf("%+v", r)
+			if r.Rounds != uint64(3*w.Lanes) || r.Rate <= 0 || !slices.Equal(phases, []bool{true, false}) {
+				t.Errorf("%+v, phases %v", r, phases)
 			}
 		})
 	}

@@ -21,6 +21,8 @@ type Options struct {
 	// Drop makes reads in a directory miss this kernel's page cache: what a mount has cached is not what
 	// its server can do. In a bare directory it would measure the disk.
 	Drop bool
+	// Phase, if set, is called when the counted time begins (true) and when it ends.
+	Phase func(counting bool) `json:"-"`
 	// Conns is how many connections an NFS session has; default 1.
 	Conns int
 }
@@ -67,7 +69,13 @@ func measure(ctx context.Context, steps []func() error, o *Options) (Result, err
 	errs := make([]error, len(steps))
 	ctx, failed := context.WithCancel(ctx)
 	defer failed()
+	tell := func(counting bool) {
+		if o.Phase != nil {
+			o.Phase(counting)
+		}
+	}
 	if o.Rounds > 0 {
+		tell(true)
 		phase.Store(counting)
 	}
 	begin := time.Now()
@@ -88,16 +96,17 @@ func measure(ctx context.Context, steps []func() error, o *Options) (Result, err
 	}
 	if o.Rounds == 0 {
 		pause(ctx, o.Warm)
+		tell(true)
 		begin = time.Now()
 		phase.Store(counting)
 		pause(ctx, o.Time)
 		phase.Store(stopping)
+	} else {
+		wg.Wait()
 	}
 	end := time.Now()
+	tell(false)
 	wg.Wait()
-	if o.Rounds > 0 {
-		end = time.Now()
-	}
 	if err := errors.Join(errs...); err != nil {
 		return Result{}, err
 	}

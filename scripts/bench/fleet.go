@@ -54,7 +54,7 @@ func (f *fleet) start(ctx context.Context) error {
 				return err
 			}
 		}
-		add(&target{name: "origin", addr: addr, path: "/data", daemon: origin})
+		add(&target{name: "origin", addr: addr, path: "/data", daemons: []*daemon{origin}})
 		if f.s.wants("serve") || f.s.wants("fuse") {
 			host, port, err := net.SplitHostPort(addr)
 			if err != nil {
@@ -70,8 +70,8 @@ func (f *fleet) start(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			add(&target{name: "serve", addr: addr, path: "/data", daemon: serve})
-			add(&target{name: "fuse", dir: mnt, daemon: serve})
+			add(&target{name: "serve", addr: addr, path: "/data", daemons: []*daemon{serve, origin}})
+			add(&target{name: "fuse", dir: mnt, daemons: []*daemon{serve, origin}})
 		}
 	}
 	if f.s.wants("ganesha") && f.rtt == 0 {

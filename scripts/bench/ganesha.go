@@ -69,7 +69,7 @@ func (f *fleet) ganesha() (*target, error) {
 	if err := listening(d, "tcp", addr); err != nil {
 		return nil, err
 	}
-	return &target{name: "ganesha", addr: addr, path: "/export", daemon: d}, nil
+	return &target{name: "ganesha", addr: addr, path: "/export", daemons: []*daemon{d}}, nil
 }
 
 // rpcbind starts rpcbind, without which nfs-ganesha does not, unless it runs.

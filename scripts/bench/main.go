@@ -47,17 +47,17 @@ func main() {
 
 // settings are the flags.
 type settings struct {
-	short, write, keep bool
-	rounds             int
-	time, warm         time.Duration
-	size               int64
-	conns              int
-	rtts               []time.Duration
-	match              *regexp.Regexp
-	targets            []string
-	binary, dir        string
-	hold               time.Duration
-	other              string
+	short, write, keep, limits bool
+	rounds                     int
+	time, warm                 time.Duration
+	size                       int64
+	conns                      int
+	rtts                       []time.Duration
+	match                      *regexp.Regexp
+	targets                    []string
+	binary, dir                string
+	hold                       time.Duration
+	other                      string
 }
 
 // Targets that need no address; otherTarget is the server of -other.
@@ -82,6 +82,7 @@ func parse(args []string) (*settings, error) {
 	f.StringVar(&s.binary, "binary", "bin/holdfast", "the program to measure")
 	f.StringVar(&s.dir, "dir", "", "where the scratch directory is made (default: that for temporary files)")
 	f.DurationVar(&s.hold, "profile", 0, "profile each daemon by perf for this long in each workload, and print where the time goes")
+	f.BoolVar(&s.limits, "limits", true, "measure what the machine can do")
 	f.StringVar(&s.other, "other", "", "also measure this NFSv4.1 server, as HOST:PORT/PATH")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ type target struct {
 	name       string
 	addr, path string
 	dir        string
-	daemon     *daemon // that serves it, for profiles; nil for the bare directory
+	daemons    []*daemon // that work for it, the one that is asked first
 }
 
 // measureAll starts everything, and measures all workloads on all targets, round by round.
@@ -182,14 +183,14 @@ func measureAll(ctx context.Context, s *settings, sec *section) (err error) {
 	sec.Notes = append(sec.Notes, set.notes...)
 	for round := range s.rounds {
 		for _, l := range loadgen.Limits() {
-			if s.hold > 0 {
-				continue // nobody wants them now
+			if !s.limits {
+				break
 			}
 			r, err := l.Run(ctx, set.peer, s.dir, s.options())
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			sec.add(round, "limit", l.Name, r, err)
+			sec.add(round, "limit", l.Name, outcome{Result: r}, err)
 		}
 		for _, w := range loadgen.Workloads() {
 			if !s.match.MatchString(w.Name) {
@@ -224,26 +225,52 @@ func progress(format string, a ...any) {
 // measureTime is the longest that a measurement may take, with preparation.
 func measureTime(s *settings) time.Duration { return s.warm + s.time + 90*time.Second }
 
-func measureOne(ctx context.Context, s *settings, w *loadgen.Workload, t *target) (loadgen.Result, error) {
+func measureOne(ctx context.Context, s *settings, w *loadgen.Workload, t *target) (outcome, error) {
 	ctx, stop := context.WithTimeoutCause(ctx, measureTime(s), fmt.Errorf("not done in %v", measureTime(s)))
 	defer stop()
-	if s.hold > 0 && t.daemon != nil {
-		done := make(chan error, 1)
-		go func() { done <- profile(ctx, s, w.Name, t) }()
-		o := s.options()
-		o.Warm, o.Time = 0, max(o.Time, s.hold+500*time.Millisecond)
-		r, err := measureWith(ctx, w, t, o)
-		return r, errors.Join(err, <-done)
+	o := s.options()
+	var begin, end time.Duration
+	o.Phase = func(counting bool) {
+		if counting {
+			begin = cpuTime(t.daemons)
+		} else {
+			end = cpuTime(t.daemons)
+		}
 	}
-	return measureWith(ctx, w, t, s.options())
+	profiled := make(chan error, 1)
+	if s.hold > 0 && len(t.daemons) > 0 {
+		o.Warm, o.Time = 0, max(o.Time, s.hold+500*time.Millisecond)
+		go func() { profiled <- profile(ctx, s, w.Name, t) }()
+	} else {
+		profiled <- nil
+	}
+	var r loadgen.Result
+	var err error
+	if t.addr != "" {
+		r, err = w.NFS(ctx, t.addr, t.path, o)
+	} else {
+		o.Drop = len(t.daemons) > 0
+		r, err = localWorker(ctx, w, t.dir, o)
+	}
+	out := outcome{Result: r}
+	if r.Rounds > 0 {
+		out.CPU = (end - begin) / time.Duration(r.Rounds)
+	}
+	return out, errors.Join(err, <-profiled)
 }
 
-func measureWith(ctx context.Context, w *loadgen.Workload, t *target, o loadgen.Options) (loadgen.Result, error) {
-	if t.addr != "" {
-		return w.NFS(ctx, t.addr, t.path, o)
+// cpuTime is how long daemons have run on a CPU until now. One that has ended counts as nothing; that is
+// noticed elsewhere.
+func cpuTime(list []*daemon) time.Duration {
+	var sum time.Duration
+	for _, d := range list {
+		var t unix.Timespec
+		// A process's CPU clock is named by its number: see clock_getcpuclockid(3).
+		if unix.ClockGettime(int32(^d.cmd.Process.Pid<<3|2), &t) == nil {
+			sum += time.Duration(t.Nano())
+		}
 	}
-	o.Drop = t.daemon != nil
-	return localWorker(ctx, w, t.dir, o)
+	return sum
 }
 
 // profile prints what the daemon of a target does in a workload.
@@ -256,7 +283,7 @@ func profile(ctx context.Context, s *settings, name string, t *target) error {
 		return context.Cause(ctx)
 	}
 	file := filepath.Join(s.dir, "perf.data")
-	pid := fmt.Sprint(t.daemon.cmd.Process.Pid)
+	pid := fmt.Sprint(t.daemons[0].cmd.Process.Pid)
 	out, err := exec.CommandContext(ctx, "perf", "record", "-q", "-g", "-F", "1500", "-o", file, "-p", pid, "--", "sleep", fmt.Sprint(s.hold.Seconds())).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("perf record: %w: %s", err, out)

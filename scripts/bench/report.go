@@ -45,10 +45,17 @@ type section struct {
 
 // A cell is a workload on a target: one result per round, zero where it failed.
 type cell struct {
-	Target   string           `json:"target"`
-	Workload string           `json:"workload"`
-	Results  []loadgen.Result `json:"results"`
-	Errors   []string         `json:"errors,omitempty"`
+	Target   string    `json:"target"`
+	Workload string    `json:"workload"`
+	Results  []outcome `json:"results"`
+	Errors   []string  `json:"errors,omitempty"`
+}
+
+// An outcome is a result with what it cost: CPU is the time that all daemons that work for the target
+// took of all cores, per round.
+type outcome struct {
+	loadgen.Result
+	CPU time.Duration `json:"cpu_ns,omitempty"`
 }
 
 func newReport(s *settings) *report {
@@ -92,7 +99,7 @@ func (s *section) cell(target, workload string) *cell {
 	return nil
 }
 
-func (s *section) add(round int, target, workload string, r loadgen.Result, err error) {
+func (s *section) add(round int, target, workload string, r outcome, err error) {
 	c := s.cell(target, workload)
 	if c == nil {
 		c = &cell{Target: target, Workload: workload}
@@ -100,7 +107,7 @@ func (s *section) add(round int, target, workload string, r loadgen.Result, err 
 	}
 	if err != nil {
 		c.Errors = append(c.Errors, fmt.Sprintf("round %d: %v", round+1, err))
-		r = loadgen.Result{}
+		r = outcome{}
 	}
 	c.Results = append(c.Results, r)
 }
@@ -137,7 +144,7 @@ func (c *cell) rates() []float64 {
 	return list
 }
 
-func (c *cell) times(f func(loadgen.Result) time.Duration) string {
+func (c *cell) times(f func(outcome) time.Duration) string {
 	var list []float64
 	for _, r := range c.Results {
 		list = append(list, float64(f(r)))
@@ -180,6 +187,17 @@ func number(v float64) string {
 	return digits(v)
 }
 
+// amount is a number with its unit.
+func amount(v float64, unit string) string {
+	if unit == "MB/s" {
+		if v >= 1e4 {
+			return digits(v/1e3) + " GB/s"
+		}
+		return digits(v) + " MB/s"
+	}
+	return number(v) + unit
+}
+
 func digits(v float64) string {
 	switch {
 	case v >= 100:
@@ -213,30 +231,33 @@ func limitOf(w *loadgen.Workload) (name string, divide int) {
 	return "", 1
 }
 
-// tables gives the rows of a section: rates with ratios to origin, then latencies.
-func (s *section) tables() (rates, times [][]string) {
+// tables gives the rows of a section: rates with ratios to origin, latencies, CPU time.
+func (s *section) tables() (rates, times, costs [][]string) {
 	targets := slices.DeleteFunc(append(slices.Clone(allTargets), otherTarget), func(t string) bool {
 		return !slices.ContainsFunc(s.Cells, func(c *cell) bool { return c.Target == t })
 	})
 	names := map[string]string{"origin": "origin", "serve": "serve", "fuse": "serve's FUSE mount", "ganesha": "nfs-ganesha", "dir": "bare directory", otherTarget: "other server"}
-	head, headTimes := []string{"workload"}, []string{"p50 / p99"}
+	head := []string{"workload"}
 	for _, t := range targets {
 		head = append(head, names[t])
-		headTimes = append(headTimes, names[t])
 	}
-	rates, times = [][]string{append(head, "raw limit")}, [][]string{headTimes}
+	headed := func(first string) [][]string {
+		return [][]string{append([]string{first}, head[1:]...)}
+	}
+	rates, times, costs = [][]string{append(slices.Clone(head), "raw limit")}, headed("p50 / p99"), headed("CPU of the daemons per round")
 	for _, w := range loadgen.Workloads() {
-		row, rowTimes := []string{w.Name}, []string{w.Name}
+		row, rowTimes, rowCosts := []string{w.Name}, []string{w.Name}, []string{w.Name}
 		found := false
 		for _, t := range targets {
 			c := s.cell(t, w.Name)
 			found = found || c != nil
 			row = append(row, s.rate(c, w))
 			if c == nil {
-				rowTimes = append(rowTimes, "-")
+				rowTimes, rowCosts = append(rowTimes, "-"), append(rowCosts, "-")
 				continue
 			}
-			rowTimes = append(rowTimes, c.times(func(r loadgen.Result) time.Duration { return r.P50 })+" / "+c.times(func(r loadgen.Result) time.Duration { return r.P99 }))
+			rowTimes = append(rowTimes, c.times(func(r outcome) time.Duration { return r.P50 })+" / "+c.times(func(r outcome) time.Duration { return r.P99 }))
+			rowCosts = append(rowCosts, c.times(func(r outcome) time.Duration { return r.CPU }))
 		}
 		if !found {
 			continue
@@ -245,13 +266,13 @@ func (s *section) tables() (rates, times [][]string) {
 		if name, n := limitOf(w); name != "" {
 			if c := s.cell("limit", name); c != nil {
 				if m, _, _, ok := median(c.rates()); ok {
-					limit = number(m/float64(n)) + c.unit()
+					limit = amount(m/float64(n), c.unit())
 				}
 			}
 		}
-		rates, times = append(rates, append(row, limit)), append(times, rowTimes)
+		rates, times, costs = append(rates, append(row, limit)), append(times, rowTimes), append(costs, rowCosts)
 	}
-	return rates, times
+	return rates, times, costs
 }
 
 // rate of a cell, with its ratio to origin.
@@ -263,7 +284,7 @@ func (s *section) rate(c *cell, w *loadgen.Workload) string {
 	if !ok {
 		return "failed"
 	}
-	text := number(m) + c.unit()
+	text := amount(m, c.unit())
 	o := s.cell("origin", w.Name)
 	if o == nil || o == c {
 		return text
@@ -282,7 +303,7 @@ func (s *section) limits() [][]string {
 	for _, l := range loadgen.Limits() {
 		if c := s.cell("limit", l.Name); c != nil {
 			if m, lo, hi, ok := median(c.rates()); ok {
-				rows = append(rows, []string{l.Name, number(m) + c.unit(), number(lo) + " .. " + number(hi)})
+				rows = append(rows, []string{l.Name, amount(m, c.unit()), amount(lo, c.unit()) + " .. " + amount(hi, c.unit())})
 			}
 		}
 	}
@@ -298,10 +319,10 @@ func (s *section) title() string {
 
 func (r *report) print(w io.Writer) error {
 	for _, s := range r.Sections {
-		rates, times := s.tables()
+		rates, times, costs := s.tables()
 		fmt.Fprintf(w, "\n%s (medians of %d)\n\n", s.title(), r.Rounds)
 		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-		for _, rows := range [][][]string{rates, times, s.limits()} {
+		for _, rows := range [][][]string{rates, times, costs, s.limits()} {
 			if len(rows) < 2 {
 				continue
 			}
@@ -362,8 +383,8 @@ Ratios are to the origin in the same round: median [least..largest].
 `, r.CPU, r.Cores, r.Kernel, r.Go, r.Version, r.Date, r.Rounds, r.Time, r.FileMiB, r.Conns)
 	for _, s := range r.Sections {
 		fmt.Fprintf(&b, "\n## %s\n", s.title())
-		rates, times := s.tables()
-		for _, rows := range [][][]string{rates, times, s.limits()} {
+		rates, times, costs := s.tables()
+		for _, rows := range [][][]string{rates, times, costs, s.limits()} {
 			if len(rows) < 2 {
 				continue
 			}

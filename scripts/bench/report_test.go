@@ -47,10 +47,13 @@ func TestReport(t *testing.T) {
 	s := r.section(0)
 	for i, v := range [][2]float64{{2, 1}, {10, 9}, {2, 4}} {
 		for j, name := range []string{"origin", "serve"} {
-			s.add(i, name, "open+close", loadgen.Result{Rate: v[j], Unit: "/s", P50: time.Millisecond, P99: 2 * time.Millisecond}, nil)
+			s.add(i, name, "open+close", outcome{
+				Result: loadgen.Result{Rate: v[j], Unit: "/s", P50: time.Millisecond, P99: 2 * time.Millisecond},
+				CPU:    30 * time.Microsecond,
+			}, nil)
 		}
 	}
-	s.add(0, "limit", "TCP round trips, depth 1", loadgen.Result{Rate: 30, Unit: "/s"}, nil)
+	s.add(0, "limit", "TCP round trips, depth 1", outcome{Result: loadgen.Result{Rate: 30, Unit: "/s"}}, nil)
 	if err := r.failure(); err != nil {
 		t.Error(err)
 	}
@@ -58,12 +61,12 @@ func TestReport(t *testing.T) {
 	if err := r.print(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"2.00/s", "4.00/s = 0.90x [0.50..2.00]", "15.0/s", "1.00ms / 2.00ms"} {
+	for _, want := range []string{"2.00/s", "4.00/s = 0.90x [0.50..2.00]", "15.0/s", "1.00ms / 2.00ms", "30.0us"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
 	}
-	s.add(0, "fuse", "open+close", loadgen.Result{}, errors.New("it broke"))
+	s.add(0, "fuse", "open+close", outcome{}, errors.New("it broke"))
 	if err := r.failure(); err == nil || !strings.Contains(err.Error(), "it broke") {
 		t.Errorf("failure is %v", err)
 	}

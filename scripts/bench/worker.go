@@ -22,6 +22,12 @@ type job struct {
 	Options  loadgen.Options
 }
 
+// A message is what a worker says: when the counted time begins and ends, and the result.
+type message struct {
+	Counting *bool           `json:",omitempty"`
+	Result   *loadgen.Result `json:",omitempty"`
+}
+
 // worker is the other process: "peer" serves the TCP limits until stdin ends, "local" does a job.
 func worker(ctx context.Context, args []string) error {
 	switch {
@@ -46,11 +52,14 @@ func worker(ctx context.Context, args []string) error {
 		if w == nil {
 			return fmt.Errorf("no workload %q", j.Workload)
 		}
+		out := json.NewEncoder(os.Stdout)
+		var failed error
+		j.Options.Phase = func(counting bool) { failed = errors.Join(failed, out.Encode(message{Counting: &counting})) }
 		r, err := w.Local(ctx, j.Dir, j.Options)
 		if err != nil {
 			return err
 		}
-		return json.NewEncoder(os.Stdout).Encode(r)
+		return errors.Join(failed, out.Encode(message{Result: &r}))
 	}
 	return errors.New("worker: peer or local")
 }
@@ -70,20 +79,47 @@ func localWorker(ctx context.Context, w *loadgen.Workload, dir string, o loadgen
 	}
 	cmd := exec.CommandContext(ctx, self, "worker", "local")
 	cmd.Stdin = strings.NewReader(string(in))
-	var out, errs strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return r, err
+	}
 	if err := cmd.Start(); err != nil {
 		return r, err
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	type answer struct {
+		r   loadgen.Result
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		r, err := listen(out, o.Phase)
+		if e := cmd.Wait(); e != nil {
+			err = fmt.Errorf("%w: %s", e, strings.TrimSpace(errs.String()))
+		}
+		done <- answer{r, err}
+	}()
 	select {
-	case err = <-done:
+	case a := <-done:
+		return a.r, a.err
 	case <-ctx.Done():
 		return r, context.Cause(ctx) // killed, but who knows when it ends
 	}
-	if err != nil {
-		return r, fmt.Errorf("%w: %s", err, strings.TrimSpace(errs.String()))
+}
+
+// listen takes what a worker says.
+func listen(out io.Reader, phase func(bool)) (loadgen.Result, error) {
+	for dec := json.NewDecoder(out); ; {
+		var m message
+		if err := dec.Decode(&m); err != nil {
+			return loadgen.Result{}, err
+		}
+		if m.Counting != nil && phase != nil {
+			phase(*m.Counting)
+		}
+		if m.Result != nil {
+			return *m.Result, nil
+		}
 	}
-	return r, json.Unmarshal([]byte(out.String()), &r)
 }
