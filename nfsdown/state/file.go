@@ -223,8 +223,10 @@ func (f *file) tidyLock(l *lock) {
 
 // tidyOpen forgets the entry if there is nothing in it. f.mu is held.
 func (f *file) tidyOpen(o *open) {
-	for l := range o.locks {
-		f.tidyLock(l)
+	if o.client == nil { // else the entry stays, and its locks are tidied one by one
+		for l := range o.locks {
+			f.tidyLock(l)
+		}
 	}
 	if o.client == nil && len(o.held)+len(o.locks) == 0 && o.pend == nil && o.release == nil && o.users == 0 {
 		delete(f.opens, o.owner)

@@ -202,6 +202,9 @@ func (r *Release) finish() *Effects {
 		close(r.done)
 	}
 	s.wake(o.file, eff)
+	for l := range o.locks {
+		o.file.tidyLock(l)
+	}
 	o.file.tidyOpen(o)
 	o.file.mu.Unlock()
 	s.files.drop(o.file)
