@@ -53,7 +53,7 @@ import (
 // A ctime in the future is left from a wrong clock. A change would take it back, so it counts as the
 // time of the last step of the clock that we know of, or of the start.
 //
-// What remains: stores through a shared mapping by a program on this host, which the kernel does not
+// What remains: a clock that is set back and forth again while nobody asks for an attribute; stores through a shared mapping by a program on this host, which the kernel does not
 // put into ctime until the page was written back; file systems that take ctime from another host
 // (NFS, FUSE and so on: "foreign"), which are as good as that host; and a StateDir older than the
 // values given.
@@ -74,7 +74,8 @@ type epoch struct {
 	unique   *atomic.Int64 // the last unsettled moment given out since the clock was set back, ns
 	add      int64         // ns added to ctime
 	distance int64         // wall clock - monotonic clock, ns
-	since    int64         // wall clock when the process started or the clock was last set, ns
+	since    int64         // no stamp made since the start, or since the clock was last set back, is below it, ns
+	until    int64         // stamps from before the clock was last set back may be up to here, ns
 	bound    int64         // no value above it has been given, ns
 }
 
@@ -92,6 +93,7 @@ type changeClock struct {
 type changeState struct {
 	Epoch    int64  // ns
 	Gran     int64  // ns
+	Until    int64  // ns
 	Bound    int64  // ns
 	Boot     string // the machine's boot
 	Distance int64  // ns, wall clock - boot clock
@@ -119,24 +121,28 @@ func newChanger(path string, clock changeClock, fine, foreign bool, gran int64) 
 			return nil, fmt.Errorf("%s is damaged (%v): remove it if no client has the export mounted", path, err)
 		}
 	}
-	wall, distance := c.sample()
-	e := epoch{unique: new(atomic.Int64), add: old.Epoch, distance: distance, since: wall}
-	boot, bootDistance, err := clock.boot()
+	at, err := c.now()
 	if err != nil {
 		return nil, err
 	}
+	wall, boot, bootDistance := at.wall, at.boot, at.bootDistance
+	e := epoch{unique: new(atomic.Int64), add: old.Epoch, distance: at.distance, since: wall - gran, until: old.Until}
 	if old.Boot == boot {
 		if back := old.Distance - bootDistance; back > clockNoise {
-			e.add += back + old.Gran + gran + stepMargin
+			e.add += back + old.Gran + 3*gran + stepMargin
+			e.until = max(e.until, wall+back) + gran
 		}
-	} else if behind := old.Bound - (wall - gran + old.Epoch); behind >= 0 {
-		e.add += behind + stepMargin
+	} else {
+		if behind := old.Bound - (wall - gran + old.Epoch); behind >= 0 {
+			e.add += behind + stepMargin
+		}
+		e.until = max(e.until, old.Bound-old.Epoch)
 	}
 	if old.Gran > gran {
 		// The half tick that is added shrinks: settled values would go back.
 		e.add += old.Gran - gran
 	}
-	return c, c.save(&e)
+	return c, c.save(&e, at)
 }
 
 // sample reads the clocks until they were read close together, and gives wall and distance.
@@ -155,37 +161,69 @@ func (c *changer) sample() (wall, distance int64) {
 	return wall, distance
 }
 
+// moment is what the clocks say.
+type moment struct {
+	wall, distance int64 // ns
+	boot           string
+	bootDistance   int64 // ns
+}
+
+// now reads all clocks. The boot clock comes first: a step between the two is then found by who reads
+// the state in StateDir, once too often rather than never.
+func (c *changer) now() (m moment, err error) {
+	if m.boot, m.bootDistance, err = c.clock.boot(); err != nil {
+		return m, err
+	}
+	m.wall, m.distance = c.sample()
+	return m, nil
+}
+
 // save makes e durable, with a new bound, and then current.
-func (c *changer) save(e *epoch) error {
-	wall, _ := c.clock.now()
-	e.bound = wall + e.add + c.gran + boundAhead
-	if err := c.write(e); err != nil {
+func (c *changer) save(e *epoch, at moment) error {
+	e.bound = at.wall + e.add + c.gran + boundAhead
+	if err := c.write(e, at); err != nil {
 		return err
 	}
 	c.cur.Store(e)
 	return nil
 }
 
-func (c *changer) write(e *epoch) error {
-	boot, distance, err := c.clock.boot()
-	if err != nil {
-		return err
-	}
-	p, err := json.Marshal(changeState{Epoch: e.add, Gran: c.gran, Bound: e.bound, Boot: boot, Distance: distance})
+func (c *changer) write(e *epoch, at moment) error {
+	p, err := json.Marshal(changeState{Epoch: e.add, Gran: c.gran, Until: e.until, Bound: e.bound, Boot: at.boot, Distance: at.bootDistance})
 	if err != nil {
 		return err
 	}
 	return writeDurably(c.path, append(p, '\n'))
 }
 
+// step takes a set clock into e, and tells whether it was set.
+func (e *epoch) step(at moment, gran int64) bool {
+	step := at.distance - e.distance
+	switch {
+	case step < -clockNoise:
+		e.add += -step + 3*gran + stepMargin
+		e.until = max(e.until, at.wall-step) + gran
+		e.distance, e.since, e.unique = at.distance, at.wall-gran, new(atomic.Int64)
+	case step > clockNoise: // set forward, or the machine slept
+		e.distance = at.distance
+	default:
+		return false
+	}
+	return true
+}
+
 // close makes the bound exact: nothing is given out any more.
 func (c *changer) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	at, err := c.now()
+	if err != nil {
+		return err
+	}
 	e := *c.cur.Load()
-	wall, _ := c.clock.now()
-	e.bound = wall + e.add + c.gran
-	return c.write(&e)
+	e.step(at, c.gran)
+	e.bound = at.wall + e.add + c.gran
+	return c.write(&e, at)
 }
 
 // current is the epoch to use for a ctime that has been read before the call.
@@ -203,22 +241,18 @@ func (c *changer) current() (*epoch, int64, error) {
 func (c *changer) refresh() (*epoch, int64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := *c.cur.Load()
-	wall, distance := c.sample()
-	step := distance - e.distance
-	switch {
-	case step < -clockNoise:
-		e.add += -step + c.gran + stepMargin
-		e.distance, e.since, e.unique = distance, wall, new(atomic.Int64)
-	case step > clockNoise: // set forward, or the machine slept
-		e.distance = distance
-	case wall+e.add+c.gran < e.bound-boundAhead/2:
-		return c.cur.Load(), wall, nil
+	at, err := c.now()
+	if err == nil {
+		e := *c.cur.Load()
+		if !e.step(at, c.gran) && at.wall+e.add+c.gran < e.bound-boundAhead/2 {
+			return c.cur.Load(), at.wall, nil
+		}
+		err = c.save(&e, at)
 	}
-	if err := c.save(&e); err != nil {
+	if err != nil {
 		return nil, 0, fs.E("", fs.ServerFault, fmt.Errorf("change attribute: %w", err))
 	}
-	return c.cur.Load(), wall, nil
+	return c.cur.Load(), at.wall, nil
 }
 
 // before is called before ctime is read, and its result given to value.
@@ -229,8 +263,8 @@ func (c *changer) before() int64 {
 	return c.clock.coarse()
 }
 
-// value is the change attribute of a file with this ctime, ns. again asks for another look, since
-// the tick lasts so long that its values are used up.
+// value is the change attribute of a file with this ctime, ns. again asks for another look, at most
+// a tick or two later.
 func (c *changer) value(before, ctime int64) (v uint64, again bool, err error) {
 	e, wall, err := c.current()
 	if err != nil {
@@ -239,8 +273,12 @@ func (c *changer) value(before, ctime int64) (v uint64, again bool, err error) {
 	if c.foreign {
 		return uint64(ctime + e.add), false, nil
 	}
-	if ctime > wall {
+	if ctime > wall+clockNoise {
 		return uint64(e.since + e.add), false, nil
+	}
+	if wall < e.until && ctime > c.clock.coarse() {
+		// Just now, or before the clock was set back? The next change may be stamped up to a tick ago.
+		return 0, true, nil
 	}
 	if c.fine || before-before%c.gran-ctime >= c.gran/8*7 { // 7/8: ticks are not exactly alike
 		return uint64(ctime + e.add + c.gran/2), false, nil

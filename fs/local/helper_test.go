@@ -14,3 +14,5 @@ func contextFor() context.Context { return context.Background() }
 func owner(n string) fs.Owner { return fs.Owner{Client: "c", Owner: n} }
 
 func ptr[T any](v T) *T { return &v }
+
+var rootCred = fs.Root
