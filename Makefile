@@ -38,7 +38,7 @@ e2e: build
 	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 40m -v ./internal/e2e
 
 bench: build
-	@scripts/bench
+	@scripts/bench/run
 
 # Every fuzz target for FUZZTIME.
 FUZZTIME ?= 60s

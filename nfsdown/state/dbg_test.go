@@ -3,8 +3,8 @@ import ("testing";"testing/synctest";"math/rand";"fmt";"sort";"strings")
 func TestDbg(t *testing.T){
  outside:=newWorker(); defer outside.stop()
  counts:=map[string]int{}
- for seed:=int64(0);seed<60;seed++{
- r:=rand.New(rand.NewSource(seed)); ch:=make([]byte,600); r.Read(ch)
+ for seed:=int64(0);seed<400;seed++{
+ r:=rand.New(rand.NewSource(seed)); ch:=make([]byte,900); r.Read(ch)
  var s *sim; var err error
  dir:=t.TempDir()
  synctest.Test(t,func(t *testing.T){s=newSim(t,outside,dir,ch); err=s.run()})
