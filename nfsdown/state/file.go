@@ -216,7 +216,9 @@ func (f *file) lockOf(o *open, owner fs.Owner) *lock {
 // tidyLock forgets the entry if there is nothing in it. f.mu is held.
 func (f *file) tidyLock(l *lock) {
 	if l.sid == nil && len(l.live)+len(l.held)+len(l.gone) == 0 && l.pend == nil && l.users == 0 {
-		delete(f.locks, l.owner)
+		if f.locks[l.owner] == l { // l may have been forgotten already, and the owner be back
+			delete(f.locks, l.owner)
+		}
 		delete(l.open.locks, l)
 	}
 }
@@ -229,7 +231,9 @@ func (f *file) tidyOpen(o *open) {
 		}
 	}
 	if o.client == nil && len(o.held)+len(o.locks) == 0 && o.pend == nil && o.release == nil && o.users == 0 {
-		delete(f.opens, o.owner)
+		if f.opens[o.owner] == o { // as for locks: whoever looked at a list of entries may come late
+			delete(f.opens, o.owner)
+		}
 		o.party.remove(o)
 	}
 }

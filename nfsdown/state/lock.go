@@ -188,6 +188,7 @@ func (s *Server) giveLock(l *lock, turns bool, eff *Effects) {
 	if eff != nil {
 		s.wake(o.file, eff)
 	}
+	o.file.tidyLock(l)
 	o.file.tidyOpen(o)
 }
 
