@@ -229,6 +229,7 @@ func madeBy(st *unix.Statx_t, v [8]byte) bool {
 func (b *Backend) openOwner(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, h fs.Handle, fd int, truncate bool) error {
 	var made *file
 	if fd >= 0 {
+		b.files.trim(b.files.max - 1)
 		made = b.files.insert(fileKey{h, true}, fd)
 		defer b.files.release(made)
 	}
