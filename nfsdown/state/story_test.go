@@ -173,6 +173,14 @@ func (w *world) step(a []string) string {
 		return w.step(append([]string{"connect"}, a[1:]...))
 	case "complete":
 		return word(w.client(a[1]).complete())
+	case "complete-half": // the server dies with RECLAIM_COMPLETE durable, and nothing that follows from it
+		c := w.client(a[1])
+		p, err := w.srv.PrepareReclaimComplete(c.c, false)
+		if err == nil {
+			err = w.commit(p.Batch)
+		}
+		w.crash()
+		return word(err)
 	case "renew":
 		c := w.client(a[1])
 		r, flags, err := c.begin()
