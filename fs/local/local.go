@@ -132,7 +132,7 @@ func open(ctx context.Context, cfg Config) (_ *Backend, err error) {
 // apart makes sure that no client can reach the key of the handles.
 func apart(dir, state string) error {
 	if dir == "" || state == "" {
-		return fs.E("", fs.Inval, errors.New("Dir and StateDir must be set"))
+		return fs.E("", fs.Inval, errors.New("the directory and the state directory must be set"))
 	}
 	d, err := filepath.Abs(dir)
 	if err != nil {

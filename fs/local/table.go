@@ -414,8 +414,7 @@ func (b *Backend) openTable(h fs.Handle, payload []byte) (int, error) {
 		return fd, err
 	}
 	// A rename by us may have come between: wait until none runs, look again.
-	b.table.moves.Lock()
-	b.table.moves.Unlock() //nolint:staticcheck // waiting is all that is wanted
+	b.table.settle()
 	if fd, err = b.tryTable(id); err == nil {
 		return fd, nil
 	}
@@ -490,4 +489,10 @@ func (t *table) idOf(what ident) (uint64, bool) {
 	defer t.mu.Unlock()
 	id, ok := t.byIdnt[what]
 	return id, ok
+}
+
+// settle returns when all renames that ran when it was called are in the table.
+func (t *table) settle() {
+	t.moves.Lock()
+	defer t.moves.Unlock()
 }
