@@ -166,3 +166,26 @@ func BenchmarkReadDir(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkIdentity(b *testing.B) {
+	id, err := newIdentity()
+	if err != nil {
+		b.Skip("run as root:", err)
+	}
+	nop := func() error { return nil }
+	for name, c := range map[string]*fs.Cred{"root": fs.Root, "user": {UID: 1000, GID: 1000}, "user with groups": benchUser} {
+		for _, spends := range []bool{false, true} {
+			what := " looks"
+			if spends {
+				what = " spends"
+			}
+			b.Run(name+what, func(b *testing.B) {
+				for b.Loop() {
+					if err := id.as(c, spends, nop); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

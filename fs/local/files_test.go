@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/fs"
 	"holdfast/internal/clock"
 )
@@ -283,5 +285,82 @@ func TestIdentityIsRestored(t *testing.T) {
 	}
 	if got, _ := uidOf(dir + "/after panic"); got != 0 {
 		t.Errorf("after a panic the thread is %d", got)
+	}
+}
+
+// I7: what could not be made durable is said to be lost, by another verifier.
+func TestFailedSyncChangesVerifier(t *testing.T) {
+	b := start(t, Config{})
+	r, w, err := os.Pipe() // which cannot be synced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	before := b.writeVerifier()
+	f := &file{fd: int(w.Fd())}
+	f.dirty.Store(true)
+	if err := b.fsync(t.Context(), f, true); err == nil {
+		t.Fatal("a pipe was synced")
+	}
+	if b.writeVerifier() == before {
+		t.Error("the verifier is the same")
+	}
+	if !f.dirty.Load() {
+		t.Error("the data counts as safe")
+	}
+}
+
+// RFC 8275 5: the umask bends the mode, unless the directory has a default ACL.
+func TestUmaskAndDefaultACL(t *testing.T) {
+	b := start(t, Config{})
+	mustMkdir(t, b.cfg.Dir+"/acl")
+	// user::rwx, group::rwx, other::rwx in the kernel's form: version, then tag, permissions, id.
+	acl := []byte{2, 0, 0, 0}
+	for _, tag := range []byte{1, 4, 0x20} {
+		acl = append(acl, tag, 0, 7, 0, 0xff, 0xff, 0xff, 0xff)
+	}
+	if err := unix.Setxattr(b.cfg.Dir+"/acl", "system.posix_acl_default", acl, 0); err != nil {
+		t.Skip("run on a file system with ACLs:", err)
+	}
+	for dir, want := range map[fs.Handle]uint32{b.rootHandle: 0o640, lookup(t, b, b.rootHandle, "acl"): 0o666} {
+		set := fs.SetAttr{Mode: ptr(uint32(0o666)), Umask: ptr(uint32(0o027))}
+		r, err := b.Open(t.Context(), rootCred, &fs.OpenRequest{Owner: owner("o"), Access: 1, Dir: dir, Name: "f", Create: fs.Guarded, Attr: set})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Attr.Mode != want {
+			t.Errorf("mode %o, want %o", r.Attr.Mode, want)
+		}
+		_, a, _, err := b.Create(t.Context(), rootCred, dir, "fifo", &fs.CreateRequest{Type: fs.FIFO, Attr: set})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Mode != want {
+			t.Errorf("fifo: mode %o, want %o", a.Mode, want)
+		}
+	}
+}
+
+// A directory that all may search by its mode, and one user may not by its ACL.
+func TestSearchByACL(t *testing.T) {
+	needRoot(t)
+	b := start(t, Config{})
+	mustMkdir(t, b.cfg.Dir+"/d")
+	mustWrite(t, b.cfg.Dir+"/d/f", "")
+	// user::rwx, user:4242:---, group::r-x, mask::r-x, other::r-x.
+	acl := []byte{2, 0, 0, 0}
+	for _, e := range [][]byte{{1, 0, 7, 0, 255, 255, 255, 255}, {2, 0, 0, 0, 0x92, 0x10, 0, 0}, {4, 0, 5, 0, 255, 255, 255, 255}, {0x10, 0, 5, 0, 255, 255, 255, 255}, {0x20, 0, 5, 0, 255, 255, 255, 255}} {
+		acl = append(acl, e...)
+	}
+	if err := unix.Setxattr(b.cfg.Dir+"/d", "system.posix_acl_access", acl, 0); err != nil {
+		t.Skip("run on a file system with ACLs:", err)
+	}
+	d := lookup(t, b, b.rootHandle, "d")
+	if _, _, err := b.Lookup(t.Context(), &fs.Cred{UID: 4243, GID: 4243}, d, "f"); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := b.Lookup(t.Context(), &fs.Cred{UID: 4242, GID: 4242}, d, "f"); fs.CodeOf(err) != fs.Access {
+		t.Errorf("the user whom the ACL keeps out: %v", err)
 	}
 }

@@ -36,8 +36,9 @@ const (
 // A node is a file that a handle led to: an O_PATH descriptor, with which nothing can be read or
 // written but under another check.
 type node struct {
-	fd int
-	h  fs.Handle
+	fd   int
+	h    fs.Handle
+	mode uint32 // as in st_mode, of a directory; else 0, unknown
 }
 
 func (n node) close() { closeFD(n.fd) }
@@ -151,7 +152,7 @@ func (b *Backend) node(h fs.Handle) (node, error) {
 	}
 	if b.table != nil {
 		fd, err := b.openTable(h, payload)
-		return node{fd, h}, err
+		return node{fd: fd, h: h}, err
 	}
 	var kh kernelHandle
 	kh.typ = int32(payload[0])
@@ -160,7 +161,7 @@ func (b *Backend) node(h fs.Handle) (node, error) {
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOENT) {
 		err = syscall.ESTALE // sealed by us, so it was right once
 	}
-	return node{fd, h}, err
+	return node{fd: fd, h: h}, err
 }
 
 // gone tells whether err, from an operation in a directory, only means that the directory itself

@@ -31,16 +31,31 @@ func (b *Backend) directory(h fs.Handle) (node, error) {
 		n.close()
 		return node{}, err
 	}
+	n.mode = uint32(st.Mode)
 	return n, nil
 }
 
-// findAs looks a name up with the user's permissions.
+// findAs looks a name up with the user's permissions. Where everybody may search the directory, that
+// is done without becoming the user, which costs more than all else in a lookup.
 func (b *Backend) findAs(cred *fs.Cred, dir node, name string) (fd int, err error) {
+	if cred != nil && b.allSearch(dir) {
+		return find(dir.fd, name)
+	}
 	err = b.id.as(cred, false, func() error {
 		fd, err = find(dir.fd, name)
 		return err
 	})
 	return fd, err
+}
+
+// allSearch tells for certain that the mode lets everybody search the directory, and that there is no
+// ACL to say otherwise.
+func (b *Backend) allSearch(dir node) bool {
+	if dir.mode&0o111 != 0o111 || b.how.foreign || !b.id.able {
+		return false
+	}
+	_, err := unix.Getxattr(procPath(dir.fd), "system.posix_acl_access", nil)
+	return isErrno(err, syscall.ENODATA, syscall.EOPNOTSUPP)
 }
 
 // Lookup is of fs.Backend.

@@ -96,7 +96,7 @@ func (b *Backend) openThere(ctx context.Context, cred *fs.Cred, req *fs.OpenRequ
 	if err := b.flushTable(ctx, fresh); err != nil {
 		return nil, err
 	}
-	return b.openFound(ctx, cred, req, node{fd, h}, before)
+	return b.openFound(ctx, cred, req, node{fd: fd, h: h}, before)
 }
 
 // openFound opens a file that is there. before is the directory as it was, nil for an open by handle.
