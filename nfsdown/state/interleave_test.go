@@ -78,7 +78,9 @@ type sim struct {
 	gates   []*gate
 	trace   []string
 	bad     error
-	calm    bool // no more errors
+	mu      sync.Mutex // a leaf: several goroutines may be under way between two gates
+	know    sync.Mutex // for what the clients know
+	calm    bool       // no more errors
 }
 
 // incarnation is one life of the server.
@@ -86,8 +88,11 @@ type incarnation struct {
 	*sim
 	srv    *Server
 	posted []*journal.Batch // not durable yet
-	dead   bool
+	ctx    context.Context  // ends with it
+	die    context.CancelCauseFunc
 }
+
+func (inc *incarnation) dead() bool { return inc.ctx.Err() != nil }
 
 type gate struct {
 	inc  *incarnation
@@ -128,6 +133,8 @@ func newSim(t *testing.T, outside *worker, dir string, choices []byte) *sim {
 
 // pick draws a number below n.
 func (s *sim) pick(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.choices) == 0 || n <= 1 {
 		return 0
 	}
@@ -137,10 +144,14 @@ func (s *sim) pick(n int) int {
 }
 
 func (s *sim) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.trace = append(s.trace, fmt.Sprintf(format, args...))
 }
 
 func (s *sim) fail(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.bad == nil {
 		s.bad = fmt.Errorf(format, args...)
 	}
@@ -148,6 +159,7 @@ func (s *sim) fail(format string, args ...any) {
 
 // boot begins a life of the server.
 func (s *sim) boot() {
+	ctx, die := context.WithCancelCause(context.Background())
 	s.outside.do(func() {
 		j, _, err := journal.Open(s.dir, journal.Options{MinFree: -1})
 		if err != nil {
@@ -160,7 +172,7 @@ func (s *sim) boot() {
 			return
 		}
 		s.journal = j
-		s.inc = &incarnation{sim: s}
+		s.inc = &incarnation{sim: s, ctx: ctx, die: die}
 		s.inc.srv = New(Config{Now: func() time.Time { return s.now }, Epoch: j.Epoch(), CourtesyLimit: time.Hour}, snap)
 		for _, c := range s.clients { // I2
 			for k, set := range c.told {
@@ -183,8 +195,8 @@ func (s *sim) boot() {
 // crash ends it: what was posted and is not durable is lost, and nothing that runs comes to anything.
 func (s *sim) crash() {
 	s.note("crash")
-	s.inc.dead = true
-	s.drain(func(g *gate) bool { return g.inc.dead })
+	s.inc.die(errCrashed)
+	s.drain(func(g *gate) bool { return g.inc.dead() })
 	s.outside.do(func() { _ = s.journal.Close() })
 	s.origin.restart()
 	s.boot()
@@ -228,10 +240,14 @@ func (c *simClient) connect() {
 	cs, ss, eff := inc.srv.CreateSession(sessionArgs8(res.ClientID, res.SequenceID), Caller{})
 	inc.run(eff)
 	if cs.Status != nfs4.NFS4_OK {
+		c.know.Lock()
+		defer c.know.Unlock()
 		c.c = nil
 		c.note("%s connect %v", c.name, cs.Status)
 		return
 	}
+	c.know.Lock()
+	defer c.know.Unlock()
 	c.inc, c.ss, c.c = inc, ss, ss.Client()
 	for i := range c.slots {
 		c.slots[i].seq, c.slots[i].busy = 0, false
@@ -269,11 +285,13 @@ func (c *simClient) compound(what string, f func(inc *incarnation, cl *Client) (
 	c.note("%s %s", c.name, what)
 	go func() {
 		eff, err := f(inc, cl)
-		if !inc.dead {
+		if !inc.dead() {
 			c.note("%s %s => %v", c.name, what, err)
+			c.know.Lock()
 			if c.ss == ss {
 				c.slots[slot].busy = false
 			}
+			c.know.Unlock()
 		}
 		r.Request.Done(nil)
 		inc.run(eff)
@@ -282,13 +300,24 @@ func (c *simClient) compound(what string, f func(inc *incarnation, cl *Client) (
 
 // gate stops until it is opened; false if the server crashed meanwhile.
 func (inc *incarnation) gate(name string) bool {
-	if inc.dead {
+	if inc.dead() {
 		return false
 	}
 	g := &gate{inc, name, make(chan struct{})}
-	inc.gates = append(inc.sim.gates, g)
+	inc.mu.Lock()
+	inc.gates = append(inc.gates, g)
+	inc.mu.Unlock()
 	<-g.open
-	return !inc.dead
+	return !inc.dead()
+}
+
+// wait waits until everybody stands at a gate, or for another. What they did is seen then.
+func (s *sim) wait() {
+	synctest.Wait()
+	for _, mu := range []*sync.Mutex{&s.mu, &s.know, &s.origin.mu} {
+		mu.Lock()
+		mu.Unlock() //nolint:staticcheck // what happened under it happened before
+	}
 }
 
 // step opens one gate.
@@ -296,12 +325,12 @@ func (s *sim) step(i int) {
 	g := s.gates[i]
 	s.gates = append(s.gates[:i], s.gates[i+1:]...)
 	close(g.open)
-	synctest.Wait()
+	s.wait()
 }
 
 // drain opens all gates, one after another, until there are no more.
 func (s *sim) drain(which func(*gate) bool) {
-	synctest.Wait()
+	s.wait()
 	for again := true; again; {
 		again = false
 		for i, g := range s.gates {
@@ -352,7 +381,9 @@ func (inc *incarnation) spawn(e *Effects) {
 }
 
 func (inc *incarnation) Post(b *journal.Batch) {
-	if !inc.dead {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if !inc.dead() {
 		inc.posted = append(inc.posted, b)
 	}
 }
@@ -442,7 +473,7 @@ func (c *simClient) open(owner string, f fs.Handle, access, deny fs.Share, recla
 	k := c.key(owner, f)
 	life := c.life[k]
 	c.compound(fmt.Sprintf("open %s %s %d!%d reclaim %v", owner, f, access, deny, reclaim), func(inc *incarnation, cl *Client) (*Effects, error) {
-		p, eff, err := inc.srv.PrepareOpen(context.Background(), cl, &OpenRequest{Owner: owner, File: f, Access: access, Deny: deny, Reclaim: reclaim, Cred: fs.Root})
+		p, eff, err := inc.srv.PrepareOpen(inc.ctx, cl, &OpenRequest{Owner: owner, File: f, Access: access, Deny: deny, Reclaim: reclaim, Cred: fs.Root})
 		inc.run(eff)
 		if err != nil {
 			return nil, err
@@ -458,7 +489,9 @@ func (c *simClient) open(owner string, f fs.Handle, access, deny fs.Share, recla
 		}
 		berr, jerr := inc.both(p.Batch, call)
 		sid, eff, err := p.Settle(berr, jerr)
-		if err == nil && !inc.dead && c.c == cl {
+		c.know.Lock()
+		defer c.know.Unlock()
+		if err == nil && !inc.dead() && c.c == cl {
 			if life == c.life[k] {
 				c.opens[k] = sid
 				c.modes[k] |= access
@@ -475,7 +508,7 @@ func (c *simClient) lock(open, owner string, f fs.Handle, r fs.Range, t fs.LockT
 	k, ok := c.key(owner, f), c.key(open, f)
 	life := c.life[ok]
 	sid, there := c.opens[ok]
-	if !there || c.busy[k] {
+	if !there || c.busy[k] || c.busy[ok] {
 		return
 	}
 	if u := c.under[k]; u != "" && u != open {
@@ -496,7 +529,7 @@ func (c *simClient) lock(open, owner string, f fs.Handle, r fs.Range, t fs.LockT
 	}
 	allowed := strongest(strongest(c.mem[k], c.told[k]), c.maybe[k])
 	c.compound(fmt.Sprintf("lock %s %s %v %v reclaim %v", owner, f, r, t, reclaim), func(inc *incarnation, cl *Client) (*Effects, error) {
-		p, eff, err := inc.srv.PrepareLock(context.Background(), cl, req)
+		p, eff, err := inc.srv.PrepareLock(inc.ctx, cl, req)
 		inc.run(eff)
 		if err == nil {
 			inc.run(p.Evict)
@@ -511,12 +544,18 @@ func (c *simClient) lock(open, owner string, f fs.Handle, r fs.Range, t fs.LockT
 			berr, jerr := inc.both(p.Batch, call)
 			sid, eff, err = p.Settle(berr, jerr)
 		}
-		if inc.dead || c.c != cl {
+		c.know.Lock()
+		defer c.know.Unlock()
+		if inc.dead() || c.c != cl {
 			return eff, err
 		}
 		c.busy[k] = false
-		if err == nil {
+		switch {
+		case err == nil:
 			c.granted(k, ok, life, sid, r, t, reclaim, allowed)
+		case reclaim && coversAtLeast(c.mem[k], r, t) && (errors.Is(err, nfs4.NFS4ERR_NO_GRACE) || errors.Is(err, nfs4.NFS4ERR_RECLAIM_BAD) ||
+			errors.Is(err, nfs4.NFS4ERR_RECLAIM_CONFLICT) || errors.Is(err, fs.ReclaimBad)):
+			c.fail("I2: %v had %v and may not reclaim %v %v: %v", k, c.mem[k], r, t, err)
 		}
 		return eff, err
 	})
@@ -539,6 +578,9 @@ func (c *simClient) granted(k, open OwnerFile, life int, sid nfs4.Stateid, r fs.
 			}
 		}
 	}
+	if !reclaim { // it took anew what it had there
+		c.mem[k] = c.mem[k].With(r, fs.NoLock)
+	}
 	if life == c.life[open] {
 		c.told[k] = c.told[k].With(r, t)
 		c.locks[k] = sid
@@ -555,7 +597,7 @@ func (c *simClient) unlock(owner string, f fs.Handle, r fs.Range) {
 	sid.Seqid = 0
 	c.told[k] = c.told[k].With(r, fs.NoLock)
 	c.compound(fmt.Sprintf("unlock %s %s %v", owner, f, r), func(inc *incarnation, cl *Client) (*Effects, error) {
-		p, err := inc.srv.PrepareUnlock(context.Background(), cl, sid, f, r)
+		p, err := inc.srv.PrepareUnlock(inc.ctx, cl, sid, f, r)
 		var eff *Effects
 		if err == nil {
 			var berr error
@@ -564,7 +606,9 @@ func (c *simClient) unlock(owner string, f fs.Handle, r fs.Range) {
 			}
 			_, eff, err = p.Settle(berr)
 		}
-		if !inc.dead && c.c == cl {
+		c.know.Lock()
+		defer c.know.Unlock()
+		if !inc.dead() && c.c == cl {
 			c.busy[k] = false
 		}
 		return eff, err
@@ -574,25 +618,35 @@ func (c *simClient) unlock(owner string, f fs.Handle, r fs.Range) {
 func (c *simClient) close(owner string, f fs.Handle) {
 	k := c.key(owner, f)
 	sid, there := c.opens[k]
-	if !there {
+	if !there || c.busy[k] {
 		return
 	}
 	sid.Seqid = 0
-	c.life[k]++
-	delete(c.modes, k)
-	for l, u := range c.under {
-		if u == owner && l.File == f {
-			delete(c.told, l)
+	ends := func() { // what comes under it from now on may go with it
+		c.life[k]++
+		delete(c.modes, k)
+		for l, u := range c.under {
+			if u == owner && l.File == f {
+				delete(c.told, l)
+			}
 		}
 	}
+	ends()
+	c.busy[k] = true // no LOCK under it until it is answered
 	c.compound("close "+owner+" "+string(f), func(inc *incarnation, cl *Client) (*Effects, error) {
-		p, err := inc.srv.PrepareClose(context.Background(), cl, sid, f)
+		p, err := inc.srv.PrepareClose(inc.ctx, cl, sid, f)
 		if err != nil {
 			return nil, err
 		}
 		_, eff, err := p.Settle(inc.CloseFile(context.Background(), p.Owner, p.File))
-		if err == nil && !inc.dead && c.c == cl && c.opens[k].Other == sid.Other {
-			delete(c.opens, k)
+		c.know.Lock()
+		defer c.know.Unlock()
+		if !inc.dead() && c.c == cl {
+			ends()
+			c.busy[k] = false
+			if err == nil && c.opens[k].Other == sid.Other {
+				delete(c.opens, k)
+			}
 		}
 		return eff, err
 	})
@@ -605,7 +659,9 @@ func (c *simClient) complete() {
 			return nil, err
 		}
 		eff, err := p.Settle(inc.commit(p.Batch))
-		if err == nil && !inc.dead && c.c == cl {
+		c.know.Lock()
+		defer c.know.Unlock()
+		if err == nil && !inc.dead() && c.c == cl {
 			clear(c.mem)
 			clear(c.memM)
 			clear(c.maybe)
@@ -648,21 +704,32 @@ func (s *sim) recover() {
 		}
 	}
 	s.settle()
-	if g := s.inc.srv.EndGrace(true); g != nil {
-		inc := s.inc
-		go func() {
-			if inc.commit(g.Batch) == nil {
-				inc.origin.reclaimComplete()
-				inc.run(g.Done())
-			}
-		}()
+	s.endGrace()
+}
+
+// endGrace ends grace whoever is missing.
+func (s *sim) endGrace() {
+	g := s.inc.srv.EndGrace(true)
+	if g == nil {
+		return
 	}
+	inc := s.inc
+	go func() {
+		if inc.commit(g.Batch) == nil {
+			inc.origin.reclaimComplete()
+			inc.run(g.Done())
+		}
+	}()
 	s.settle()
+	for _, c := range s.clients {
+		clear(c.mem)
+		clear(c.memM)
+	}
 }
 
 // mix opens some gates.
 func (s *sim) mix() {
-	synctest.Wait()
+	s.wait()
 	for n := s.pick(4); n > 0 && len(s.gates) > 0; n-- {
 		s.step(s.pick(len(s.gates)))
 	}
@@ -687,21 +754,27 @@ func (s *sim) run() error {
 		o := s.pick(2)
 		open, f := fmt.Sprint("o", o), fs.Handle(fmt.Sprint("f", s.pick(2)))
 		lock := fmt.Sprint("l", 2*o+s.pick(2))
-		switch what := s.pick(24); {
-		case what < 6:
+		switch what := s.pick(32); {
+		case what < 3 && s.pick(8) == 7:
+			c.open(open, f, fs.ShareRead, fs.ShareWrite, false)
+		case what < 3:
 			c.open(open, f, fs.ShareBoth, 0, false)
-		case what < 13:
-			c.lock(open, lock, f, s.simRange(), fs.ReadLock+fs.LockType(s.pick(2)), false)
-		case what < 16:
-			c.unlock(lock, f, s.simRange())
-		case what < 18:
-			c.close(open, f)
-		case what < 19:
-			s.inc.spawn(s.inc.srv.Expire())
 		case what < 20:
+			if _, there := c.opens[c.key(open, f)]; !there {
+				c.open(open, f, fs.ShareBoth, 0, false)
+			} else {
+				c.lock(open, lock, f, s.simRange(), fs.ReadLock+fs.LockType(s.pick(2)), false)
+			}
+		case what < 27:
+			c.unlock(lock, f, s.simRange())
+		case what < 28:
+			c.close(open, f)
+		case what < 29:
+			s.inc.spawn(s.inc.srv.Expire())
+		case what < 30:
 			s.crash()
-		case what < 22:
-			if c.c == nil || what == 21 { // the client restarts
+		default:
+			if c.c == nil || what == 31 { // the client restarts
 				s.note("%s restarts", c.name)
 				s.settle() // its requests have ended
 				c.verifier++
@@ -721,7 +794,7 @@ func (s *sim) run() error {
 	for _, c := range s.clients {
 		c.c = nil
 	}
-	s.inc.dead = true
+	s.inc.die(errCrashed)
 	s.settle()
 	s.outside.do(func() { _ = s.journal.Close() })
 	if s.bad != nil {
@@ -732,7 +805,7 @@ func (s *sim) run() error {
 
 func joined(lines []string) string {
 	out := ""
-	for _, l := range lines[max(0, len(lines)-60):] {
+	for _, l := range lines[max(0, len(lines)-80):] {
 		out += l + "\n"
 	}
 	return out
@@ -771,19 +844,10 @@ func (s *sim) end() {
 		}
 		s.settle()
 	}
-	if g := s.inc.srv.EndGrace(true); g != nil && s.bad == nil {
-		inc := s.inc
-		go func() {
-			if inc.commit(g.Batch) == nil {
-				inc.origin.reclaimComplete()
-				inc.run(g.Done())
-			}
-		}()
-		s.settle()
-	}
 	if s.bad != nil {
 		return
 	}
+	s.endGrace()
 	s.now = s.now.Add(2 * time.Hour)
 	for range 3 {
 		s.inc.spawn(s.inc.srv.Expire())
