@@ -325,8 +325,10 @@ func (c *files) close() error {
 
 // fsync makes what was written to f durable. If it cannot, the write verifier changes, since the
 // kernel may have dropped the data and will not say so twice (I7).
+//
+// It does not end early with ctx: the caller's hold on f is what keeps the descriptor open meanwhile.
 func (b *Backend) fsync(ctx context.Context, f *file, full bool) error {
-	return f.flush.do(ctx, full, func(full bool) error {
+	return f.flush.do(context.WithoutCancel(ctx), full, func(full bool) error {
 		f.dirty.Store(false)
 		var err error
 		if full {
