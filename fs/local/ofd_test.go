@@ -268,7 +268,7 @@ func TestLockWithoutOpen(t *testing.T) {
 // A backend that is not root says so, or does everything as itself.
 func TestUnprivileged(t *testing.T) {
 	needRoot(t)
-	base, err := os.MkdirTemp("/tmp", "unprivileged") // a place that others may reach
+	base, err := os.MkdirTemp("", "unprivileged") // a place that others may reach
 	if err != nil {
 		t.Fatal(err)
 	}

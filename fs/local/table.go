@@ -413,9 +413,8 @@ func (b *Backend) openTable(h fs.Handle, payload []byte) (int, error) {
 	if err == nil || !isErrno(err, syscall.ESTALE) {
 		return fd, err
 	}
-	// A rename by us may have come between: wait until none runs, look again.
-	b.table.settle()
-	if fd, err = b.tryTable(id); err == nil {
+	// A rename by us may have come between: look again while none runs.
+	if fd, err = b.tryQuiet(id); err == nil {
 		return fd, nil
 	}
 	// A file that is open lives on without a name, or under one that we do not know.
@@ -491,8 +490,9 @@ func (t *table) idOf(what ident) (uint64, bool) {
 	return id, ok
 }
 
-// settle returns when all renames that ran when it was called are in the table.
-func (t *table) settle() {
-	t.moves.Lock()
-	defer t.moves.Unlock()
+// tryQuiet is tryTable while no rename of ours runs.
+func (b *Backend) tryQuiet(id uint64) (int, error) {
+	b.table.moves.Lock()
+	defer b.table.moves.Unlock()
+	return b.tryTable(id)
 }
