@@ -301,7 +301,11 @@ func (in *instance) serve(ctx context.Context, srv *nfsdown.Server, begun func()
 			in.setPhase("stopping")
 			stop, cancel := context.WithTimeout(context.Background(), shutdownTime)
 			defer cancel()
-			return errors.Join(srv.Shutdown(stop), <-done)
+			err := srv.Shutdown(stop)
+			if ended := <-done; !errors.Is(ended, nfsdown.ErrStopped) {
+				err = errors.Join(err, ended)
+			}
+			return err
 		}
 	}
 }
