@@ -315,8 +315,10 @@ func (inc *incarnation) gate(name string) bool {
 func (s *sim) wait() {
 	synctest.Wait()
 	for _, mu := range []*sync.Mutex{&s.mu, &s.know, &s.origin.mu} {
-		mu.Lock()
-		mu.Unlock() //nolint:staticcheck // what happened under it happened before
+		func() {
+			mu.Lock()
+			defer mu.Unlock() // what happened under it happened before
+		}()
 	}
 }
 
