@@ -62,7 +62,7 @@ func workList(t *testing.T, v *VM, mnt, host string, files int) {
 	t.Run("work", func(t *testing.T) {
 		w := &VM{t, v.name}
 		w.sh("mkdir " + mnt + "/work; chmod 755 " + mnt + "/work")
-		out := w.run("python3", testdata("work.py"), mnt+"/work")
+		out := w.run("python3", "/host"+testdata("work.py"), mnt+"/work")
 		t.Log(strings.ReplaceAll(out, "\n", "; "))
 		w.sh("rmdir " + mnt + "/work")
 	})
@@ -85,7 +85,7 @@ func workList(t *testing.T, v *VM, mnt, host string, files int) {
 		if err != nil || string(got) != string(want) {
 			t.Errorf("at the origin: %s, want %s (%v)", got, want, err)
 		}
-		if got := w.run("python3", testdata("tree.py"), "sum", mnt+"/tree"); got != strings.TrimSpace(string(want)) {
+		if got := w.run("python3", "/host"+testdata("tree.py"), "sum", mnt+"/tree"); got != strings.TrimSpace(string(want)) {
 			t.Errorf("through the mount: %s, want %s", got, want)
 		}
 		w.sh("rm -r " + mnt + "/tree")
