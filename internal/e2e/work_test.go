@@ -204,7 +204,7 @@ func TestServeWithKernelClients(t *testing.T) {
 			for _, m := range v {
 				(&VM{t, m.name}).mount(p, "/data", "/mnt/s", "vers="+vers)
 			}
-			workList(t, v[0], "/mnt/s", dir, map[string]int{"4.1": 500, "4.2": 5000}[vers])
+			workList(t, v[0], "/mnt/s", dir, map[string]int{"4.1": 500, "4.2": 2000}[vers])
 			twoClients(t, v[0], v[1], "/mnt/s")
 		})
 	}
