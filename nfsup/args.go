@@ -1,6 +1,9 @@
 package nfsup
 
-import "holdfast/internal/nfs4"
+import (
+	"holdfast/internal/nfs4"
+	"holdfast/internal/rpc"
+)
 
 // OpenArgs opens a file for an open-owner. If the owner has the file open already, the modes are
 // added to that open: there is one open per owner and file, RFC 8881 9.7.
@@ -59,6 +62,10 @@ type OpenState struct {
 	FH           nfs4.FH
 	Access, Deny uint32
 	Stateid      nfs4.Stateid
+	// Modes is the set of the combinations of access and deny that it was made of (18.18.3), in a form of
+	// the package's own. Cred is whom it was opened for last.
+	Modes uint16
+	Cred  *rpc.Cred
 }
 
 // LockState is what a lock-owner holds on a file.
@@ -67,4 +74,5 @@ type LockState struct {
 	FH                   nfs4.FH
 	Ranges               RangeSet
 	Stateid              nfs4.Stateid
+	Cred                 *rpc.Cred
 }

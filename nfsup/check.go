@@ -2,6 +2,9 @@ package nfsup
 
 import (
 	"context"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"holdfast/internal/nfs4"
 )
@@ -58,30 +61,35 @@ func (c *Client) checkOpen(o *openState, closing bool) {
 // check tests suspects, many to a COMPOUND, and drops those that are gone.
 func (c *Client) check(ctx context.Context, sess *session, list []suspect) error {
 	const perCall = 64
-	for len(list) > 0 {
-		some := list[:min(perCall, len(list))]
-		list = list[len(some):]
-		args := &nfs4.TestStateidArgs{}
-		for _, s := range some {
-			args.Stateids = append(args.Stateids, newest(s.sid))
-		}
-		var codes []nfs4.Status
-		err := c.runOn(ctx, sess, &request{
-			cred:    c.cfg.Cred,
-			patient: c.cfg.DelayTime,
-			build:   fixed([]nfs4.Args{args}),
-			use: func(res []nfs4.Res) error {
-				codes = res[0].(*nfs4.TestStateidRes).StatusCodes
-				return nil
-			},
-		})
-		if err != nil {
-			return err
-		}
-		for i, code := range codes {
-			if i < len(some) && code != nfs4.NFS4_OK && code != nfs4.NFS4ERR_OLD_STATEID {
-				c.gone(ctx, sess, some[i], code)
-			}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for some := range slices.Chunk(list, perCall) {
+		g.Go(func() error { return c.checkSome(ctx, sess, some) })
+	}
+	return g.Wait()
+}
+
+func (c *Client) checkSome(ctx context.Context, sess *session, some []suspect) error {
+	args := &nfs4.TestStateidArgs{}
+	for _, s := range some {
+		args.Stateids = append(args.Stateids, newest(s.sid))
+	}
+	var codes []nfs4.Status
+	err := c.runOn(ctx, sess, &request{
+		cred:    c.cfg.Cred,
+		patient: c.cfg.DelayTime,
+		build:   fixed([]nfs4.Args{args}),
+		use: func(res []nfs4.Res) error {
+			codes = res[0].(*nfs4.TestStateidRes).StatusCodes
+			return nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	for i, code := range codes {
+		if i < len(some) && code != nfs4.NFS4_OK && code != nfs4.NFS4ERR_OLD_STATEID {
+			c.gone(ctx, sess, some[i], code)
 		}
 	}
 	return nil
@@ -101,6 +109,9 @@ func (c *Client) gone(ctx context.Context, sess *session, s suspect, why nfs4.St
 		}
 	case s.lock == nil && t.opens[s.open.key] == s.open && s.open.stateid.Other == s.sid.Other:
 		told = t.dropLocked(s.open, why)
+	}
+	if len(told) > 0 {
+		t.taint(c, why)
 	}
 	t.mu.Unlock()
 	for i := range told {

@@ -22,8 +22,10 @@ type Client struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // all goroutines
 
-	state stateTable
-	stats stats
+	state    stateTable
+	tellTurn sync.Mutex  // of StateChanged; it is never held while anything waits for the server
+	resumed  *resumption // immutable once the client works; nil if it was not resumed
+	stats    stats
 
 	chores     chores
 	rcTurn     turn // of ReclaimComplete
@@ -45,8 +47,13 @@ type Client struct {
 	// What EXCHANGE_ID and CREATE_SESSION gave. +checklocks:mu for all
 	minor       uint32
 	clientID    uint64
-	confirmed   bool   // clientID has had a session
-	csaNext     uint32 // csa_sequence of the next CREATE_SESSION
+	lastID      uint64           // the last that was not zero
+	confirmed   bool             // clientID has had a session
+	csaNext     uint32           // csa_sequence of the next CREATE_SESSION
+	csaTop      uint32           // the highest that may have been sent; csaNext-1 if all were answered
+	counts      bool             // see Identity.Counts
+	old         []nfs4.SessionID // of this client ID, not known to be destroyed
+	verifier    [8]byte
 	flags       uint32 // eia_flags in use
 	resFlags    uint32 // eir_flags
 	serverOwner nfs4.ServerOwner
@@ -74,21 +81,16 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, errors.New("nfsup: no credential")
 	case cfg.MinorVersion > 2:
 		return nil, fmt.Errorf("nfsup: minor version %d, must be 1 or 2", cfg.MinorVersion)
-	case cfg.Resume != nil:
-		return nil, errors.New("nfsup: resume is not supported")
 	}
 	c := &Client{
 		cfg:     cfg,
 		chores:  chores{ask: make(chan chore, 1)},
 		changed: make(chan struct{}),
-		minor:   cfg.MinorVersion,
-		flags:   nfs4.EXCHGID4_FLAG_USE_NON_PNFS,
 	}
-	if cfg.Retain {
-		c.flags |= nfs4.EXCHGID4_FLAG_RETAIN_STATE
-	}
+	c.beNew()
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.state.init(!cfg.DelayReclaimComplete)
+	c.state.records.init(cfg.Journal.StateChanged != nil)
 	for i := range cfg.NConnect {
 		c.links = append(c.links, &link{index: i})
 	}
@@ -100,16 +102,38 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// beNew makes the client one that the server has not seen: its verifier says that nothing is held.
+func (c *Client) beNew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.verifier = c.cfg.Verifier
+	c.minor = c.cfg.MinorVersion
+	c.flags = nfs4.EXCHGID4_FLAG_USE_NON_PNFS
+	if c.cfg.Retain {
+		c.flags |= nfs4.EXCHGID4_FLAG_RETAIN_STATE
+	}
+	c.clientID, c.confirmed, c.csaNext, c.csaTop, c.counts, c.old = 0, false, 0, 0, false, nil
+}
+
 // start makes the first session and opens the gate.
 func (c *Client) start(ctx context.Context) error {
-	sess, _, err := c.establish(ctx)
+	sess, resumed, err := c.first(ctx)
 	if err != nil {
 		return err
 	}
 	for _, l := range c.links {
 		c.spawn(func() { c.keepLink(l) })
 	}
-	if err := c.settle(ctx, sess, nil); err != nil {
+	if c.cfg.Journal.StateChanged != nil {
+		c.spawn(c.keepRecords)
+	}
+	if resumed {
+		err = c.sweep(ctx, sess)
+	}
+	if err == nil {
+		err = c.settle(ctx, sess, nil)
+	}
+	if err != nil {
 		if errors.Is(err, errSessionDead) {
 			err = fmt.Errorf("nfsup: session lost at once: %w", sess.why())
 		}
@@ -133,6 +157,7 @@ func (c *Client) Close(ctx context.Context) error {
 	var err error
 	if first {
 		err = errors.Join(c.closeState(ctx), c.destroy(ctx))
+		c.tellState()
 	}
 	c.end(ErrClosed)
 	return err

@@ -174,6 +174,10 @@ func (s *shrinking) use(res []nfs4.Res) error {
 				s.o.stateid = r.OpenStateid
 			}
 			s.o.modes = s.o.modes.within(s.toAccess, s.toDeny) | mode(s.toAccess, s.toDeny)
+			if s.o.resumed {
+				s.o.claimed = s.o.claimed.within(s.toAccess, s.toDeny) | mode(s.toAccess, s.toDeny)
+			}
+			t.touch(s.o.key)
 			t.mu.Unlock()
 		}
 	}

@@ -45,8 +45,9 @@ type Config struct {
 	// DelayReclaimComplete leaves RECLAIM_COMPLETE to [Client.ReclaimComplete]. Otherwise it follows
 	// CREATE_SESSION, and no reclaim of the caller is ever sent.
 	DelayReclaimComplete bool
-	// Resume is reserved for the mode resume: the identity of the last incarnation. It must be nil.
-	Resume *Identity
+	// Resume, if not nil, is the last incarnation: Dial goes on as that instead of telling the server
+	// by a new verifier that its state is lost. See [Resume].
+	Resume *Resume
 
 	// DelayTime bounds how long NFS4ERR_DELAY is hidden from a caller by asking again; the default is
 	// 10 s. Negative means not at all.
@@ -122,6 +123,8 @@ type Recovery struct {
 	Took                 time.Duration
 	// Completed says that RECLAIM_COMPLETE was sent; false if it is delayed.
 	Completed bool
+	// Resumed says that nothing was reclaimed: the server still had it, and had forgotten nothing.
+	Resumed bool
 }
 
 // Journal is what has to be durable. Each may be nil.
@@ -131,8 +134,28 @@ type Journal struct {
 	// process is still the one that owns the journal. An error ends the client for good (Events.Dead):
 	// somebody else may be using its identity.
 	BeforeCreateSession func(ctx context.Context, id Identity) error
-	// SessionCreated is called after each success: CsaSequence is now the next number.
-	SessionCreated func(id Identity)
+	// SessionCreated is called after each success, before the session's first use: CsaSequence is now
+	// the next number. When it returns, that is durable. An error ends the client for good.
+	SessionCreated func(ctx context.Context, id Identity) error
+	// Changed is called when Identity changed otherwise: it need not be durable at once.
+	Changed func(id Identity)
+	// StateChanged tells what is held now, for [Resume]: entries replace those of the same owner and
+	// handle. One call follows another; none waits for the disk.
+	StateChanged func(StateChange)
+}
+
+// A StateChange is what changed since the last one.
+type StateChange struct {
+	Opens     []OpenState
+	Locks     []LockState
+	GoneOpens []StateKey
+	GoneLocks []StateKey
+}
+
+// A StateKey names an open or a lock-owner's locks.
+type StateKey struct {
+	Owner UpOwner
+	FH    nfs4.FH
 }
 
 // An Identity is who this client is to the server: what a process that takes over must know.
@@ -141,6 +164,9 @@ type Identity struct {
 	Verifier     [8]byte
 	ClientID     uint64
 	CsaSequence  uint32           // of the next CREATE_SESSION
+	Unanswered   bool             // it may have been sent already
+	Counts       bool             // the server tells its count of CREATE_SESSION for a confirmed client too
+	Completed    bool             // RECLAIM_COMPLETE was answered
 	Sessions     []nfs4.SessionID // not known to be destroyed, the newest last
 	ServerOwner  nfs4.ServerOwner
 	ServerScope  string

@@ -42,6 +42,8 @@ type fake struct {
 	flags  uint32
 	minor  uint32 // the highest there is
 	retain bool
+	// noCount makes it not tell its count of CREATE_SESSION for a confirmed client, as 18.35.3 allows.
+	noCount bool
 	// before is called before an operation runs, without a mutex, and may block; not NFS4_OK is its answer.
 	before func(nfs4.Args) nfs4.Status
 	// after is called before an answer is sent; false drops it, and the connection.
@@ -336,6 +338,9 @@ func (s *fake) alone(a nfs4.Args) nfs4.Res {
 				r := s.exchanged(a, c)
 				if c.confirmed {
 					r.Flags |= nfs4.EXCHGID4_FLAG_CONFIRMED_R
+					if s.noCount {
+						r.SequenceID = 0
+					}
 				}
 				return r
 			}
@@ -353,6 +358,16 @@ func (s *fake) alone(a nfs4.Args) nfs4.Res {
 			return c.csaReply
 		case a.Sequence != c.csa:
 			return nfs4.ErrRes(a.Op(), nfs4.NFS4ERR_SEQ_MISORDERED)
+		}
+		if !c.confirmed { // 18.36.4: the state of an older incarnation goes
+			for id, old := range s.clients {
+				if old != c && old.owner.ID == c.owner.ID {
+					delete(s.clients, id)
+					s.opens = slices.DeleteFunc(s.opens, func(o *fakeOpen) bool { return o.client == old })
+					s.locks = slices.DeleteFunc(s.locks, func(l *fakeLock) bool { return l.open.client == old })
+					maps.DeleteFunc(s.sessions, func(_ nfs4.SessionID, x *fakeSession) bool { return x.client == old })
+				}
+			}
 		}
 		c.confirmed = true
 		c.csa++

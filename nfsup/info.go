@@ -1,6 +1,7 @@
 package nfsup
 
 import (
+	"slices"
 	"time"
 
 	"holdfast/internal/nfs4"
@@ -24,7 +25,9 @@ type Info struct {
 	// EXCHGID4_FLAG_RECLAIMABLE_R, a hint that something can be reclaimed. AbsenceLimit and ReclaimCap
 	// are the two attributes of the draft, zero if the server has none.
 	RetainGranted, Reclaimable bool
-	AbsenceLimit, ReclaimCap   time.Duration
+	// Resumed says that this client went on as the last incarnation; its own first life is that one's.
+	Resumed                  bool
+	AbsenceLimit, ReclaimCap time.Duration
 
 	// Sizes in bytes: of a whole COMPOUND and its answer, and of a payload that fits in one.
 	MaxRequest, MaxResponse int
@@ -86,6 +89,7 @@ func (c *Client) Info() Info {
 		ServerImpl:      c.serverImpl,
 		Lease:           c.lease,
 		RetainGranted:   c.resFlags&nfs4.EXCHGID4_FLAG_RETAIN_STATE != 0,
+		Resumed:         c.resumed != nil,
 		Reclaimable:     c.resFlags&nfs4.EXCHGID4_FLAG_RECLAIMABLE_R != 0,
 		AbsenceLimit:    c.absence,
 		ReclaimCap:      c.reclaimCap,
@@ -131,16 +135,17 @@ func (c *Client) Identity() Identity {
 	defer c.mu.Unlock()
 	id := Identity{
 		OwnerID:      c.cfg.OwnerID,
-		Verifier:     c.cfg.Verifier,
+		Verifier:     c.verifier,
 		ClientID:     c.clientID,
 		CsaSequence:  c.csaNext,
+		Unanswered:   newer(c.csaTop+1, c.csaNext),
+		Counts:       c.counts,
+		Completed:    c.incarnation != 0 && c.completed == c.incarnation,
+		Sessions:     slices.Clone(c.old),
 		ServerOwner:  c.serverOwner,
 		ServerScope:  c.serverScope,
 		Flags:        c.flags,
 		MinorVersion: c.minor,
-	}
-	if c.sess != nil {
-		id.Sessions = []nfs4.SessionID{c.sess.id}
 	}
 	return id
 }

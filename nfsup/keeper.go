@@ -163,6 +163,9 @@ func (c *Client) statusFlags(sess *session, f uint32) {
 		nfs4.SEQ4_STATUS_ADMIN_STATE_REVOKED|nfs4.SEQ4_STATUS_RECALLABLE_STATE_REVOKED) != 0 {
 		c.askChore(choreCheck)
 	}
+	if f&(nfs4.SEQ4_STATUS_EXPIRED_ALL_STATE_REVOKED|nfs4.SEQ4_STATUS_EXPIRED_SOME_STATE_REVOKED|nfs4.SEQ4_STATUS_ADMIN_STATE_REVOKED) != 0 {
+		c.state.count(func() { c.state.taint(c, errRevokedFlag) })
+	}
 	if f&nfs4.SEQ4_STATUS_BACKCHANNEL_FAULT != 0 {
 		// Drain, destroy and remake: the keeper does that with any dead session.
 		sess.kill(errBackChannelFault)
@@ -184,5 +187,6 @@ func (c *Client) statusFlags(sess *session, f uint32) {
 
 var (
 	errBackChannelFault = errors.New("nfsup: the server met an error in the back channel")
+	errRevokedFlag      = errors.New("nfsup: the server says that it revoked state")
 	errReclaimNeeded    = errors.New("nfsup: the server restarted and kept the session")
 )

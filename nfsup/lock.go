@@ -16,9 +16,17 @@ func (c *Client) Lock(ctx context.Context, cred *rpc.Cred, a *LockArgs) error {
 	if err != nil {
 		return err
 	}
+	done, again, err := c.claimLock(a)
+	if done || err != nil {
+		leave()
+		return err
+	}
 	args := *a
 	_, err = detach(c, ctx, func(ctx context.Context, commit func() bool) (struct{}, error) {
 		defer leave()
+		if again {
+			return struct{}{}, c.repeatLock(ctx, cred, &args, commit)
+		}
 		return struct{}{}, c.lock(ctx, cred, &args, commit)
 	})
 	return err
@@ -78,6 +86,7 @@ func (c *Client) sendLock(ctx context.Context, cred *rpc.Cred, o *openState, l *
 				switch {
 				case ok && status == nfs4.NFS4_OK:
 					c.state.locked(l, r, write, lr.LockStateid)
+					c.state.claimed(l, r, write)
 					refused = nil
 				case ok && status == nfs4.NFS4ERR_DENIED:
 					refused = c.denied(&lr.Denied)

@@ -15,9 +15,20 @@ func (c *Client) Open(ctx context.Context, cred *rpc.Cred, a *OpenArgs) (*OpenRe
 	if err != nil {
 		return nil, err
 	}
+	reply, again, err := c.claimOpen(a)
+	if reply != nil || err != nil {
+		leave()
+		return reply, err
+	}
 	args := *a // the caller may go before we are done
+	if again {
+		args.Reclaim = false
+	}
 	return detach(c, ctx, func(ctx context.Context, commit func() bool) (*OpenReply, error) {
 		defer leave()
+		if again {
+			return c.openFile(ctx, cred, &args, func() bool { commit(); return true })
+		}
 		return c.openFile(ctx, cred, &args, commit)
 	})
 }

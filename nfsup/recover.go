@@ -3,6 +3,7 @@ package nfsup
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,9 +48,7 @@ func (c *Client) recover(dead *session) *session {
 				if fresh || told || rec.Opens+rec.Locks+rec.LostOpens+rec.LostLocks > 0 {
 					c.recovered(rec, begun)
 				}
-				if errors.Is(dead.why(), errBackChannelFault) || errors.Is(dead.why(), errReclaimNeeded) {
-					c.forget(sess, dead)
-				}
+				c.forget(sess)
 				c.openGate(sess)
 				return sess
 			}
@@ -126,14 +125,40 @@ func (c *Client) recovered(rec *Recovery, begun time.Time) {
 	}
 }
 
-// forget destroys a session that was given up although the server still has it.
-func (c *Client) forget(sess, old *session) {
+// forget destroys the sessions that were given up although the server may still have them. What it
+// does not destroy stays in the identity, for the fence of the next incarnation.
+func (c *Client) forget(sess *session) {
 	conn, _, err := c.pick(c.ctx, sess)
-	if err == nil {
-		_, err = c.raw(c.ctx, conn, &nfs4.DestroySessionArgs{SessionID: old.id})
+	if err != nil {
+		return
 	}
-	if s, ok := StatusOf(err); err != nil && !(ok && sessionLost(s)) {
-		c.cfg.Logger.Warn("the old session stays at the origin", "err", err)
+	c.mu.Lock()
+	list := slices.Clone(c.old)
+	c.mu.Unlock()
+	for _, id := range list {
+		if id == sess.id {
+			continue
+		}
+		_, err := c.raw(c.ctx, conn, &nfs4.DestroySessionArgs{SessionID: id})
+		if s, ok := StatusOf(err); err != nil && !(ok && sessionLost(s)) {
+			c.cfg.Logger.Warn("an old session stays at the origin", "err", err)
+			continue
+		}
+		c.destroyed(id)
+	}
+}
+
+// destroyed notes that the server does not have a session any more.
+func (c *Client) destroyed(id nfs4.SessionID) {
+	c.mu.Lock()
+	c.old = slices.DeleteFunc(slices.Clone(c.old), func(x nfs4.SessionID) bool { return x == id })
+	c.mu.Unlock()
+	c.identityChanged()
+}
+
+func (c *Client) identityChanged() {
+	if f := c.cfg.Journal.Changed; f != nil {
+		f(c.Identity())
 	}
 }
 
@@ -371,6 +396,9 @@ func (c *Client) reclaimComplete(ctx context.Context) error {
 	if err := c.state.promise(ctx); err != nil {
 		return err
 	}
+	if err := c.releaseUnclaimed(ctx); err != nil {
+		return err
+	}
 	for {
 		sess, err := c.gate(ctx)
 		if err != nil {
@@ -403,5 +431,6 @@ func (c *Client) sendComplete(ctx context.Context, sess *session) error {
 	c.mu.Lock()
 	c.completed = sess.incarnation
 	c.mu.Unlock()
+	c.identityChanged()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,17 +74,32 @@ func (c *Client) establish(ctx context.Context) (sess *session, fresh bool, err 
 			_ = conn.Close()
 		}
 	}()
+	sess, fresh, err = c.establishOn(ctx, conn)
+	return sess, fresh, err
+}
+
+// establishOn is establish on a connection.
+func (c *Client) establishOn(ctx context.Context, conn *rpc.Conn) (sess *session, fresh bool, err error) {
 	forgotten, misordered := 0, 0
 	for {
 		c.mu.Lock()
-		known := c.clientID != 0
+		known, check := c.clientID != 0, c.confirmed && c.counts
 		c.mu.Unlock()
-		if !known {
-			if err := c.exchangeID(ctx, conn); err != nil {
-				return nil, false, err
-			}
+		switch {
+		case !known:
+			err = c.exchangeID(ctx, conn)
+		case check:
+			err = c.recount(ctx, conn)
+		default:
+			err = nil
+		}
+		if err != nil {
+			return nil, false, err
 		}
 		sess, fresh, err = c.createSession(ctx, conn)
+		if err == nil {
+			err = c.firstUse(ctx, conn, sess, fresh)
+		}
 		if err == nil {
 			c.adopt(sess, conn)
 			return sess, fresh, nil
@@ -96,8 +112,7 @@ func (c *Client) establish(ctx context.Context) (sess *session, fresh bool, err 
 				return nil, false, err
 			}
 		case nfs4.NFS4ERR_SEQ_MISORDERED:
-			// Somebody else counts too, or the server lost count: ask it. The journal has vetoed
-			// CREATE_SESSION already if this process is not the owner any more.
+			// Somebody else counts too, or the server lost count: ask it.
 			misordered++
 			if misordered > 2 {
 				return nil, false, err
@@ -127,10 +142,24 @@ func (c *Client) exchangeID(ctx context.Context, conn *rpc.Conn) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.clientID = r.ClientID
+	if c.incarnation > 0 && r.Flags&nfs4.EXCHGID4_FLAG_CONFIRMED_R != 0 && r.ClientID != c.lastID {
+		// Not by us: 18.35.4 case 2 with an ID that we never had.
+		return &fatalError{fmt.Errorf("%w: it has confirmed another client ID", ErrUsurped)}
+	}
+	c.learnClient(r)
+	return nil
+}
+
+// learnClient takes the answer to EXCHANGE_ID for a client ID that has had no session from us.
+//
+// +checklocks:c.mu
+func (c *Client) learnClient(r *nfs4.ExchangeIDRes) {
+	c.clientID, c.lastID = r.ClientID, r.ClientID
 	c.resFlags = r.Flags
 	c.csaNext = r.SequenceID // 18.36.4: the first CREATE_SESSION of an unconfirmed ID carries it
+	c.csaTop = c.csaNext - 1
 	c.confirmed = false
+	c.old = nil // they died with the client ID
 	if r.ImplID != nil {
 		c.serverImpl = r.ImplID.Domain + " " + r.ImplID.Name
 	}
@@ -139,10 +168,12 @@ func (c *Client) exchangeID(ctx context.Context, conn *rpc.Conn) error {
 		c.state.forbidReclaim(fmt.Errorf("nfsup: the server's scope changed: %w", nfs4.NFS4ERR_NO_GRACE))
 	}
 	c.serverOwner, c.serverScope = r.ServerOwner, r.ServerScope
-	return nil
 }
 
-// recount takes the server's count of CREATE_SESSION for the present client ID.
+// recount compares the server's count of CREATE_SESSION for the present client ID with ours, before
+// another session is made and after the server did not like the number. The count is an epoch: if it is
+// ahead of all that we have sent, another process has gone on as this client while this one slept, and
+// this one must end. Its next number would be answered by that one's session (18.36.4).
 func (c *Client) recount(ctx context.Context, conn *rpc.Conn) error {
 	r, err := c.askExchangeID(ctx, conn)
 	if err != nil {
@@ -150,10 +181,58 @@ func (c *Client) recount(ctx context.Context, conn *rpc.Conn) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.ClientID != c.clientID {
-		c.confirmed = false
+	confirmed := r.Flags&nfs4.EXCHGID4_FLAG_CONFIRMED_R != 0
+	switch {
+	case !confirmed:
+		c.learnClient(r) // the server has forgotten us
+	case c.confirmed && r.ClientID != c.clientID:
+		return &fatalError{fmt.Errorf("%w: it has confirmed another client ID", ErrUsurped)}
+	case c.confirmed && c.counts && newer(r.SequenceID, c.csaTop+1):
+		return &fatalError{fmt.Errorf("%w: it has made session %d, and this process has asked for %d at most", ErrUsurped, r.SequenceID-1, c.csaTop)}
+	case c.confirmed && c.counts && newer(r.SequenceID, c.csaNext):
+		// What was sent and not answered was executed. The number is sent again, to learn the session.
+		c.csaNext = r.SequenceID - 1
+	default:
+		c.clientID, c.lastID, c.csaNext, c.resFlags = r.ClientID, r.ClientID, r.SequenceID, r.Flags
 	}
-	c.clientID, c.csaNext, c.resFlags = r.ClientID, r.SequenceID, r.Flags
+	return nil
+}
+
+// firstUse finds out whether a session is really new, and makes that durable. A session of a confirmed
+// client ID may be somebody else's, handed to us as a replayed answer: then its slots have moved on.
+func (c *Client) firstUse(ctx context.Context, conn *rpc.Conn, sess *session, fresh bool) error {
+	if !fresh {
+		c.mu.Lock()
+		known := slices.Contains(c.old, sess.id)
+		c.mu.Unlock()
+		err := error(nil)
+		if !known {
+			_, err = c.raw(ctx, conn, &nfs4.SequenceArgs{SessionID: sess.id, SequenceID: 1})
+		}
+		switch s, answered := StatusOf(err); {
+		case known, s == nfs4.NFS4ERR_SEQ_MISORDERED, s == nfs4.NFS4ERR_BADSESSION, s == nfs4.NFS4ERR_SEQ_FALSE_RETRY:
+			return &fatalError{fmt.Errorf("%w: the session that it gave is not new", ErrUsurped)}
+		case err != nil && !answered:
+			return err
+		case err == nil:
+			sess.slots.seq[0] = 1
+		}
+	} else if r, err := c.askExchangeID(ctx, conn); err == nil {
+		// Does it tell the count when it need not? 18.35.3 lets it.
+		c.mu.Lock()
+		c.counts = r.Flags&nfs4.EXCHGID4_FLAG_CONFIRMED_R != 0 && r.ClientID == c.clientID && r.SequenceID == c.csaNext
+		c.mu.Unlock()
+	} else if _, answered := StatusOf(err); !answered {
+		return err
+	}
+	c.mu.Lock()
+	c.old = append(c.old, sess.id)
+	c.mu.Unlock()
+	if f := c.cfg.Journal.SessionCreated; f != nil {
+		if err := f(ctx, c.Identity()); err != nil {
+			return &fatalError{fmt.Errorf("nfsup: after CREATE_SESSION: %w", err)}
+		}
+	}
 	return nil
 }
 
@@ -163,7 +242,7 @@ func (c *Client) askExchangeID(ctx context.Context, conn *rpc.Conn) (*nfs4.Excha
 	for {
 		c.mu.Lock()
 		args := &nfs4.ExchangeIDArgs{
-			Owner:  nfs4.ClientOwner{Verifier: c.cfg.Verifier, ID: string(c.cfg.OwnerID)},
+			Owner:  nfs4.ClientOwner{Verifier: c.verifier, ID: string(c.cfg.OwnerID)},
 			Flags:  c.flags,
 			ImplID: &nfs4.ImplID{Domain: "holdfast", Name: "holdfast"},
 		}
@@ -206,6 +285,12 @@ func (c *Client) createSession(ctx context.Context, conn *rpc.Conn) (*session, b
 		if ahead {
 			id.CsaSequence++
 		}
+		id.Unanswered = true
+		c.mu.Lock()
+		if newer(id.CsaSequence, c.csaTop) {
+			c.csaTop = id.CsaSequence
+		}
+		c.mu.Unlock()
 		if f := c.cfg.Journal.BeforeCreateSession; f != nil {
 			if err := f(ctx, id); err != nil {
 				err = &fatalError{fmt.Errorf("nfsup: before CREATE_SESSION: %w", err)}
@@ -274,6 +359,7 @@ func (c *Client) newSession(a *nfs4.CreateSessionArgs, r *nfs4.CreateSessionRes)
 		c.incarnation++
 	}
 	c.csaNext = a.Sequence + 1
+	c.csaTop = a.Sequence
 	sess := &session{
 		id:          r.SessionID,
 		clientID:    a.ClientID,
@@ -289,11 +375,6 @@ func (c *Client) newSession(a *nfs4.CreateSessionArgs, r *nfs4.CreateSessionRes)
 	c.mu.Unlock()
 	c.backUp.Store(r.Flags&nfs4.CREATE_SESSION4_FLAG_CONN_BACK_CHAN != 0)
 	c.state.setClientID(a.ClientID)
-	if f := c.cfg.Journal.SessionCreated; f != nil {
-		id := c.Identity()
-		id.Sessions = []nfs4.SessionID{sess.id}
-		f(id)
-	}
 	return sess, fresh, nil
 }
 

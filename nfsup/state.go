@@ -35,6 +35,8 @@ type openState struct {
 	landed  uint64 // counts OPENs that were answered
 	closing bool   // CLOSE or OPEN_DOWNGRADE is under way:
 	late    modes  // of OPENs that were answered since
+	resumed bool   // of the dead incarnation, and so far only this was asked for since:
+	claimed modes
 }
 
 // A lockState is one lock-owner's locks on a file.
@@ -50,6 +52,8 @@ type lockState struct {
 	set     RangeSet // what is held
 	owing   RangeSet // in a recovery: what is still to be reclaimed
 	users   int      // operations that hold on to it
+	resumed bool     // of the dead incarnation, and so far only this was asked for since:
+	claimed RangeSet
 }
 
 // A stateTable is guarded by its one mutex, which is never held across I/O.
@@ -59,6 +63,7 @@ type stateTable struct {
 	opens    map[openKey]*openState
 	locks    map[lockKey]*lockState
 	flights  map[UpOwner]map[*flight]struct{} // OPENs without an answer
+	records  records
 
 	vow       bool          // RECLAIM_COMPLETE was sent, or will be: no reclaim of a caller begins any more
 	reclaims  int           // reclaims of callers that run
@@ -217,6 +222,10 @@ func (t *stateTable) opened(key openKey, cred *rpc.Cred, inc uint32, sid nfs4.St
 	}
 	before = o.modes
 	o.modes |= m
+	if o.resumed {
+		o.claimed |= m
+	}
+	t.touch(key)
 	if o.closing {
 		o.late |= m
 	}
@@ -337,6 +346,16 @@ func (t *stateTable) locked(l *lockState, r Range, write bool, sid nfs4.Stateid)
 	t.adoptLock(l, sid)
 	l.set = l.set.with(r, write)
 	l.owing = l.owing.without(r)
+	t.touchLock(l.key)
+}
+
+// claimed notes that somebody asked for what the dead incarnation held.
+func (t *stateTable) claimed(l *lockState, r Range, write bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l.resumed {
+		l.claimed = l.claimed.with(r, write)
+	}
 }
 
 // unlocked takes a success of LOCKU.
@@ -345,6 +364,8 @@ func (t *stateTable) unlocked(l *lockState, r Range, sid nfs4.Stateid) {
 	defer t.mu.Unlock()
 	t.adoptLock(l, sid)
 	l.set = l.set.without(r)
+	l.claimed = l.claimed.without(r)
+	t.touchLock(l.key)
 }
 
 // adoptLock takes the newer stateid. The state may have been dropped meanwhile: then it is back.
@@ -386,6 +407,7 @@ func (t *stateTable) dropLocked(o *openState, why error) []Revocation {
 	}
 	if t.opens[o.key] == o {
 		delete(t.opens, o.key)
+		t.touch(o.key)
 		list = append(list, Revocation{Kind: KindOpen, OpenOwner: o.key.owner, FH: o.key.fh, Why: why})
 	}
 	return list
@@ -397,6 +419,8 @@ func (t *stateTable) dropLocked(o *openState, why error) []Revocation {
 func (t *stateTable) dropLock(l *lockState, why error) *Revocation {
 	set := l.all()
 	l.has, l.set, l.owing, l.stateid = false, nil, nil, nfs4.Stateid{}
+	l.resumed, l.claimed = false, nil
+	t.touchLock(l.key)
 	if t.locks[l.key] == l && l.users == 0 {
 		delete(t.locks, l.key)
 	}
@@ -453,6 +477,7 @@ func (t *stateTable) reclaimedOpen(o *openState, sid nfs4.Stateid) {
 	defer t.mu.Unlock()
 	if o.stateid.Other != sid.Other || newer(sid.Seqid, o.stateid.Seqid) {
 		o.stateid = sid
+		t.touch(o.key)
 	}
 }
 
@@ -487,6 +512,8 @@ func (t *stateTable) forgive(l *lockState, r Range) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l.owing = l.owing.without(r)
+	l.claimed = l.claimed.without(r)
+	t.touchLock(l.key)
 }
 
 // State lists what is held, in no order.
@@ -497,15 +524,11 @@ func (c *Client) State() ([]OpenState, []LockState) {
 	var opens []OpenState
 	var locks []LockState
 	for _, o := range t.opens {
-		s := OpenState{Owner: o.key.owner, FH: o.key.fh, Stateid: o.stateid}
-		s.Access, s.Deny = o.modes.wire()
-		opens = append(opens, s)
+		opens = append(opens, o.state())
 	}
 	for _, l := range t.locks {
-		if set := l.all(); len(set) > 0 {
-			locks = append(locks, LockState{
-				OpenOwner: l.open.key.owner, LockOwner: l.key.owner, FH: l.key.fh, Ranges: set, Stateid: l.stateid,
-			})
+		if len(l.all()) > 0 {
+			locks = append(locks, l.state())
 		}
 	}
 	return opens, locks
