@@ -245,6 +245,8 @@ func encodeUpState(r *UpState) (key, value []byte, err error) {
 	if r.Kind == LockState {
 		e.fixed(r.OpenOwner[:])
 		e.ranges(r.Ranges)
+	} else {
+		e.uint(uint64(r.Modes))
 	}
 	e.uint(uint64(r.UID))
 	e.uint(uint64(r.GID))
@@ -277,6 +279,11 @@ func decodeUpState(key, body []byte) (r *UpState, err error) {
 	if r.Kind == LockState {
 		copy(r.OpenOwner[:], d.fixed(32))
 		r.Ranges = d.ranges()
+	} else {
+		m := d.uint32()
+		if r.Modes = uint16(m); uint32(r.Modes) != m {
+			return nil, errShare
+		}
 	}
 	r.UID = d.uint32()
 	r.GID = d.uint32()

@@ -120,6 +120,7 @@ type UpState struct {
 	Other        [12]byte // stateid.other
 	Seqid        uint32   // of the stateid, as last seen
 	Access, Deny fs.Share // of an open
+	Modes        uint16   // of an open: the combinations that it was made of, in the client's own form
 	Ranges       fs.RangeSet
 	UID, GID     uint32
 	Groups       []uint32

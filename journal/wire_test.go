@@ -36,7 +36,7 @@ func samples() []any {
 			ServerOwner: []byte("so"), ServerMinor: 3, Scope: []byte("sc"), ServerAddr: "192.0.2.2", Flags: 4, MachineName: "m", UID: 1, GID: 2, Groups: []uint32{3},
 			Caps: map[string]string{"a": "b", "c": ""}, MaxLease: time.Minute, Epoch: 2, Since: since},
 		&Upstream{Name: "u"},
-		&UpState{Name: "filer", Kind: OpenState, UpOwner: [32]byte{1}, File: []byte("up"), Other: [12]byte{2}, Seqid: 3, Access: fs.ShareRead, Deny: fs.ShareNone, UID: 1, GID: 2, Groups: []uint32{3}, Epoch: 4, Since: since},
+		&UpState{Name: "filer", Kind: OpenState, UpOwner: [32]byte{1}, File: []byte("up"), Other: [12]byte{2}, Seqid: 3, Access: fs.ShareRead, Deny: fs.ShareNone, Modes: 0x8001, UID: 1, GID: 2, Groups: []uint32{3}, Epoch: 4, Since: since},
 		&UpState{Name: "filer", Kind: LockState, UpOwner: [32]byte{1}, File: []byte("up"), OpenOwner: [32]byte{4}, Other: [12]byte{2}, Seqid: 3, Ranges: set},
 		&HandleMap{Digest: [16]byte{1}, Upstream: []byte(strings.Repeat("h", 128)), FSID: fs.FSID{Major: 1, Minor: math.MaxUint64}, FileID: 3},
 		&Monitor{Host: "h", Addr: "a", MyName: "m", Prog: 1, Vers: 2, Proc: 3, Priv: [16]byte{4}, State: -5, Epoch: 6, Since: since},

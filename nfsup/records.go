@@ -1,10 +1,5 @@
 package nfsup
 
-import (
-	"maps"
-	"slices"
-)
-
 // What is held is told to Journal.StateChanged as it changes, so that another process can resume. The
 // tables only note which entries are dirty; one goroutine tells what they are by then, so the newest
 // always comes last, and what came and went in between costs nothing.
@@ -127,17 +122,5 @@ func (l *lockState) state() LockState {
 	return LockState{
 		OpenOwner: l.open.key.owner, LockOwner: l.key.owner, FH: l.key.fh,
 		Ranges: l.all(), Stateid: l.stateid, Cred: l.cred,
-	}
-}
-
-// touchAll notes that everything is to be told, and that this is all there is.
-func (t *stateTable) touchAll() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, k := range slices.Collect(maps.Keys(t.opens)) {
-		t.touch(k)
-	}
-	for _, k := range slices.Collect(maps.Keys(t.locks)) {
-		t.touchLock(k)
 	}
 }

@@ -238,9 +238,9 @@ func TestASleeperThatWakesUpEnds(t *testing.T) {
 			ctx := t.Context()
 			s.noCount = !counts
 			n := newNotebook()
-			var dead error
+			dead := make(chan error, 1)
 			sleeper := dial(n.boot(false, 1), func(cfg *Config) {
-				cfg.Events.Dead = func(why error) { dead = why }
+				cfg.Events.Dead = func(why error) { dead <- why }
 			})
 			must(t, sleeper.ReclaimComplete(ctx))
 			fhs := hold(t, sleeper, 1)
@@ -253,8 +253,8 @@ func TestASleeperThatWakesUpEnds(t *testing.T) {
 			if err == nil {
 				t.Error("a late WRITE of the dead incarnation landed")
 			}
-			if !errors.Is(dead, ErrUsurped) || !errors.Is(err, ErrUsurped) {
-				t.Errorf("counts %v: it ends with %v; the write gave %v", counts, dead, err)
+			if why := <-dead; !errors.Is(why, ErrUsurped) || !errors.Is(err, ErrUsurped) {
+				t.Errorf("counts %v: it ends with %v; the write gave %v", counts, why, err)
 			}
 			_, err = c.Open(ctx, root, reclaim(openFH(fhs[0], 0, 3, 1)))
 			must(t, err)

@@ -150,6 +150,7 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 		cfg := remote.Config{
 			Name: o.Name, Server: o.Addr(opt), Path: o.Path, Minor: opt.Minor, NConnect: opt.NConnect,
 			Journal: c.in.journal, Recovery: remote.Recovery(c.in.cfg.Recovery.Value), Reexport: reexport, Retain: true,
+			Clients: c.in.cfg.Clients, Dead: c.dead,
 			Times: remote.AttrTimes{RegMin: opt.AcRegMin, RegMax: opt.AcRegMax, DirMin: opt.AcDirMin, DirMax: opt.AcDirMax},
 			Soft:  !opt.Hard, SoftTime: opt.Timeout, Logger: c.in.log,
 		}
@@ -170,6 +171,9 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 			if errors.Is(err, remote.ErrNoResume) {
 				return withExit(exitUsage, err)
 			}
+			if errors.Is(err, remote.ErrOldJournal) {
+				return withExit(exitJournal, err)
+			}
 			if code := fs.CodeOf(err); code == fs.NoEnt || code == fs.Access || code == fs.NotDir || !opt.Hard {
 				return withExit(exitUnreachable, err)
 			}
@@ -182,6 +186,9 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 	}
 	return nil
 }
+
+// dead ends an instance that may not speak to an origin in its own name any more: another one does.
+func (c *client) dead(error) { c.in.stop() }
 
 // close unmounts and gives everything back upstream.
 func (c *client) close(ctx context.Context) error {

@@ -151,7 +151,7 @@ func (v *statusView) text() string {
 	}
 	for _, o := range v.Origins {
 		p("origin    %s at %s  4.%d  rtt %s  lease %s (%s left)  %d connections", o.Name, o.Addr, o.Minor, shortTime(o.RTT), ago(o.Lease), ago(time.Until(o.LeaseExpires)), o.Connections)
-		p("          %s  a reboot may take %s  recovery %s", friendlyText(o.Retain), ago(o.Budget), o.Phase)
+		p("          %s  a reboot may take %s  recovery %s, %s  %d clients there", friendlyText(o.Retain), ago(o.Budget), o.Came, o.Phase, o.Clients)
 		if o.Lost != "" {
 			p("          nothing can be reclaimed: %s", o.Lost)
 		}

@@ -53,7 +53,7 @@ func (r *Remote) transfer(ctx context.Context, cred *fs.Cred, from, to fs.IORef,
 	if r.up.Info().MinorVersion < 2 {
 		return fs.E(op, fs.NotSupp, nil)
 	}
-	srcOpen, srcLock := r.ioOwners(from)
+	srcOpen, srcLock := r.ioOwners(from, srcFH)
 	ch := change{handle: to.Handle, start: r.cache.beginChange(to.Handle), known: true}
 	err = r.io(ctx, cred, to, dstFH, func(dst nfs4.Stateid) []nfs4.Args {
 		// The source's stateid is read anew too when the request is made again after a recovery. If it is

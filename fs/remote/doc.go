@@ -6,7 +6,8 @@
 // Every open and lock is held upstream by an owner of its own, whose name is a digest of the
 // instance secret and the end client's owner ([UpOwner]): the same bytes after any reboot. A
 // Reclaim at the border becomes OPEN CLAIM_PREVIOUS or LOCK with reclaim upstream, and is never
-// turned into an ordinary request. RECLAIM_COMPLETE is held back until the re-export server says
+// turned into an ordinary request; or, where the last incarnation was resumed, it is answered from the
+// stateids that the origin still holds (resume.go). RECLAIM_COMPLETE is held back until the re-export server says
 // that it has done reclaiming ([Remote.ReclaimComplete]); without a re-export server the first open
 // or lock sends it first. See phase.go.
 //

@@ -1,6 +1,8 @@
 package remote
 
 import (
+	"fmt"
+
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
 	"holdfast/journal"
@@ -8,7 +10,11 @@ import (
 )
 
 // events are nfsup's news. None of the functions blocks or calls back into nfsup.
-func (r *Remote) events() nfsup.Events {
+func (r *Remote) events(shard int) nfsup.Events {
+	who := ""
+	if len(r.who) > 1 {
+		who = fmt.Sprintf(" (client %d of %d)", shard, len(r.who))
+	}
 	return nfsup.Events{
 		LockAvailable: func(fh nfs4.FH, up UpOwner) { r.waiters.notify(up, fh) },
 		Revoked:       r.revoked,
@@ -18,29 +24,36 @@ func (r *Remote) events() nfsup.Events {
 		ServerRestarted: func() {
 			r.stats.originRestarts.Add(1)
 			r.originChanged()
-			r.event("origin", "the origin has restarted; reclaiming from memory")
+			r.event("origin", "the origin has restarted; reclaiming from memory"+who)
 		},
 		LeaseLost: func() {
 			r.stats.leasesLost.Add(1)
 			r.originChanged()
-			r.event("origin", "the lease at the origin is lost; what others have taken meanwhile is lost")
+			r.event("origin", "the lease at the origin is lost; what others have taken meanwhile is lost"+who)
 		},
 		Recovered: func(rec nfsup.Recovery) {
 			r.mu.Lock()
 			r.lastRecovery = rec
+			if rec.Resumed {
+				r.resumedOpens += uint64(rec.Opens)
+				r.resumedLocks += uint64(rec.Locks)
+			}
 			r.mu.Unlock()
 		},
 		Connected: func(conn int) { r.log.Info("connected to the origin", "conn", conn) },
 		Disconnected: func(conn int, why error) {
 			r.log.Warn("disconnected from the origin", "conn", conn, "err", why)
 		},
-		BootEvent: func(text string) { r.event("session", text) }, // nfsup has logged it
+		BootEvent: func(text string) { r.event("session", text+who) }, // nfsup has logged it
 		Dead: func(why error) {
 			r.mu.Lock()
 			r.dead = why
 			r.mu.Unlock()
 			r.log.Error("this mount can never work again", "err", why)
 			r.event("origin", "this mount can never work again: "+why.Error())
+			if r.cfg.Dead != nil {
+				r.cfg.Dead(why)
+			}
 		},
 	}
 }
@@ -73,14 +86,7 @@ func (r *Remote) revoked(rev nfsup.Revocation) {
 	var locks fs.RangeSet
 	if rev.Kind == nfsup.KindLock {
 		up = rev.LockOwner
-		locks = fs.RangeSet{}
-		for _, h := range rev.Ranges {
-			t := fs.ReadLock
-			if h.Write {
-				t = fs.WriteLock
-			}
-			locks = append(locks, fs.Lock{Range: fs.Range(h.Range), Type: t})
-		}
+		locks = append(fs.RangeSet{}, rangesOf(rev.Ranges)...)
 	}
 	owner, ok := r.owners.find(up)
 	if rev.Kind == nfsup.KindLock {
@@ -90,7 +96,8 @@ func (r *Remote) revoked(rev nfsup.Revocation) {
 		r.owners.closed(up, file)
 	}
 	if !ok {
-		r.log.Error("state was lost whose owner is not known", "why", why)
+		// Of the last incarnation, and not reclaimed yet: whoever does is told then.
+		r.log.Warn("state that nobody has reclaimed yet is lost", "file", file, "locks", len(locks), "why", why)
 		return
 	}
 	r.log.Warn("state at the origin is lost", "owner", owner.String(), "locks", len(locks), "why", why)

@@ -37,7 +37,22 @@ type identity struct {
 	rec journal.Upstream
 	// before is the record as it was found; nil for a new instance.
 	before *journal.Upstream
+	// states are the stateids that the last incarnation wrote down.
+	states []journal.UpState
+	// whole says that the journal is not damaged; held, that it has an open or a lock of anybody.
+	whole, held bool
 }
+
+// What the record's Caps say beside what the origin can do.
+const (
+	capSession      = "session" // whether CsaSequence is a number that was sent, or the next
+	sessionSent     = "sent"
+	sessionAnswered = "answered"
+	capCounts       = "counts"   // nfsup.Identity.Counts
+	capComplete     = "complete" // nfsup.Identity.Completed
+	yes             = "yes"
+	no              = "no"
+)
 
 // loadIdentity finds or makes the identity for the origin of that name.
 func loadIdentity(ctx context.Context, j *journal.Journal, name, addr string, epoch uint32, now func() time.Time) (*identity, error) {
@@ -54,6 +69,13 @@ func loadIdentity(ctx context.Context, j *journal.Journal, name, addr string, ep
 				id.before = &before
 			}
 		}
+		for i := range snap.UpStates {
+			if snap.UpStates[i].Name == name {
+				id.states = append(id.states, snap.UpStates[i])
+			}
+		}
+		id.whole = snap.Complete
+		id.held = !snap.Complete || len(snap.Opens)+len(snap.Locks) > 0
 	}
 	if id.before == nil {
 		if err := id.create(name, now()); err != nil {
@@ -144,7 +166,7 @@ func (id *identity) commit(ctx context.Context) error {
 
 // hooks are nfsup's questions to the journal.
 func (id *identity) hooks() nfsup.Journal {
-	return nfsup.Journal{
+	h := nfsup.Journal{
 		BeforeCreateSession: func(ctx context.Context, up nfsup.Identity) error {
 			id.take(&up)
 			if id.journal != nil {
@@ -158,11 +180,19 @@ func (id *identity) hooks() nfsup.Journal {
 			pointSession.Hit()
 			return nil
 		},
-		SessionCreated: func(up nfsup.Identity) {
+		SessionCreated: func(ctx context.Context, up nfsup.Identity) error {
+			id.take(&up)
+			return id.commit(ctx)
+		},
+		Changed: func(up nfsup.Identity) {
 			id.take(&up)
 			id.post()
 		},
 	}
+	if id.journal != nil {
+		h.StateChanged = id.stateChanged
+	}
+	return h
 }
 
 func (id *identity) take(up *nfsup.Identity) {
@@ -179,6 +209,18 @@ func (id *identity) take(up *nfsup.Identity) {
 	id.rec.ServerMinor = up.ServerOwner.MinorID
 	id.rec.Scope = []byte(up.ServerScope)
 	id.rec.Flags = up.Flags
+	answer := func(b bool) string {
+		if b {
+			return yes
+		}
+		return no
+	}
+	id.rec.Caps[capSession] = sessionAnswered
+	if up.Unanswered {
+		id.rec.Caps[capSession] = sessionSent
+	}
+	id.rec.Caps[capCounts] = answer(up.Counts)
+	id.rec.Caps[capComplete] = answer(up.Completed)
 }
 
 // learn remembers what the origin was seen to do, and the longest lease it ever announced.

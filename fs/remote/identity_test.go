@@ -100,7 +100,9 @@ func TestCsaSequenceIsDurableBeforeItIsSent(t *testing.T) {
 	id.learn(90*time.Second, map[string]string{"retain": "granted"})
 	id.learn(20*time.Second, nil)
 	up.CsaSequence = 6
-	hooks.SessionCreated(up)
+	if err := hooks.SessionCreated(context.Background(), up); err != nil {
+		t.Fatal(err)
+	}
 	j.Close()
 	j = openJournal(t, dir)
 	rec = load(t, j, "filer").record()
@@ -209,7 +211,8 @@ func TestConfig(t *testing.T) {
 		{Config{Name: "n", Server: "s"}, false, nil},
 		{Config{Server: "s"}, true, nil},
 		{Config{Name: "n"}, true, nil},
-		{Config{Name: "n", Server: "s", Recovery: RecoverResume}, true, ErrNoResume},
+		{Config{Name: "n", Server: "s", Recovery: RecoverResume}, false, nil},
+		{Config{Name: "n", Server: "s", Clients: MaxClients + 1}, true, nil},
 		{Config{Name: "n", Server: "s", Recovery: "x"}, true, nil},
 	} {
 		err := c.cfg.setDefaults()

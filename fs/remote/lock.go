@@ -30,8 +30,8 @@ func (r *Remote) Lock(ctx context.Context, cred *fs.Cred, req *fs.LockRequest) e
 	if err != nil {
 		return err
 	}
-	openUp := r.secret.upOwner(openOwner, req.OpenOwner)
-	lockUp := r.secret.upOwner(lockOwner, req.LockOwner)
+	openUp := r.openUp(req.OpenOwner)
+	lockUp := r.lockUp(req.LockOwner, fh)
 	r.owners.begin(lockUp, req.LockOwner)
 	defer r.owners.end(lockUp)
 	wait := req.Wait && !req.Reclaim // a reclaim never waits (18.10.3)
@@ -100,7 +100,7 @@ func (r *Remote) Unlock(ctx context.Context, cred *fs.Cred, lock fs.Owner, file 
 	if err != nil {
 		return err
 	}
-	up := r.secret.upOwner(lockOwner, lock)
+	up := r.lockUp(lock, fh)
 	if unspeakable(rng) {
 		if err := r.up.Unlock(ctx, up, fh, nfsup.Range{First: 0, Last: 0}); err != nil && !errors.Is(err, nfsup.ErrNoState) {
 			return r.fail("LOCKU", err, file)
@@ -123,7 +123,7 @@ func (r *Remote) TestLock(ctx context.Context, cred *fs.Cred, owner fs.Owner, fi
 	if err != nil {
 		return err
 	}
-	up := r.secret.upOwner(lockOwner, owner)
+	up := r.lockUp(owner, fh)
 	err = r.up.TestLock(ctx, r.upCred(cred), up, fh, nfsup.Range(rng), t == fs.WriteLock)
 	var denied *nfsup.DeniedError
 	if errors.As(err, &denied) {
@@ -138,7 +138,7 @@ func (r *Remote) ReleaseLockOwner(ctx context.Context, lock fs.Owner, file fs.Ha
 	if err != nil {
 		return err
 	}
-	up := r.secret.upOwner(lockOwner, lock)
+	up := r.lockUp(lock, fh)
 	err = r.up.FreeLockOwner(ctx, up, fh)
 	if err == nil || errors.Is(err, nfsup.ErrNoState) {
 		r.owners.unlocked(up, file)
@@ -150,5 +150,5 @@ func (r *Remote) ReleaseLockOwner(ctx context.Context, lock fs.Owner, file fs.Ha
 // CancelWait takes a denied request out of the queue. The origin's own queue forgets it by itself: a
 // place in it is only a hint (RFC 8881 9.6).
 func (r *Remote) CancelWait(owner fs.Owner, file fs.Handle, rng fs.Range) {
-	r.waiters.cancel(r.secret.upOwner(lockOwner, owner), file, rng)
+	r.waiters.cancel(owner, file, rng)
 }

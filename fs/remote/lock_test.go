@@ -123,8 +123,8 @@ func TestCallbackOfTheOrigin(t *testing.T) {
 	if n := r.stats.polls.Load(); n != 0 {
 		t.Errorf("asked %d times although the origin promised to call", n)
 	}
-	up := r.secret.upOwner(lockOwner, fs.Owner{Client: "client", Owner: "l2"})
-	ev := r.events()
+	up := r.lockUp(fs.Owner{Client: "client", Owner: "l2"}, mustFH2(r, h))
+	ev := r.events(0)
 	ev.LockAvailable("other file", up)
 	ev.LockAvailable(mustFH2(r, h), UpOwner{9})
 	if r.waiters.count() != 1 {
@@ -152,9 +152,9 @@ func TestRevokedStateIsToldToItsOwner(t *testing.T) {
 	ctx := context.Background()
 	h := r.open("o1", "f").File
 	r.must(r.Lock(ctx, alice, lockReq(h, "o1", "l1", false)))
-	ev := r.events()
-	open := r.secret.upOwner(openOwner, fs.Owner{Client: "client", Owner: "o1"})
-	lock := r.secret.upOwner(lockOwner, fs.Owner{Client: "client", Owner: "l1"})
+	ev := r.events(0)
+	open := r.openUp(fs.Owner{Client: "client", Owner: "o1"})
+	lock := r.lockUp(fs.Owner{Client: "client", Owner: "l1"}, mustFH2(r, h))
 	fh := mustFH2(r, h)
 	ev.Revoked(nfsup.Revocation{Kind: nfsup.KindLock, OpenOwner: open, LockOwner: lock, FH: fh, Why: nfs4.NFS4ERR_NO_GRACE,
 		Ranges: nfsup.RangeSet{{Range: nfsup.Range{First: 0, Last: 9}, Write: true}}})

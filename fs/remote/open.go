@@ -24,7 +24,7 @@ func (r *Remote) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (
 		return nil, err
 	}
 	defer leave()
-	up := r.secret.upOwner(openOwner, req.Owner)
+	up := r.openUp(req.Owner)
 	r.owners.begin(up, req.Owner)
 	defer r.owners.end(up)
 	args := &nfsup.OpenArgs{
@@ -248,7 +248,7 @@ func (r *Remote) Downgrade(ctx context.Context, owner fs.Owner, file fs.Handle, 
 	if err != nil {
 		return err
 	}
-	up := r.secret.upOwner(openOwner, owner)
+	up := r.openUp(owner)
 	if err := r.up.Downgrade(ctx, up, fh, uint32(access), uint32(deny)); err != nil {
 		return r.fail("OPEN_DOWNGRADE", err, file)
 	}
@@ -262,7 +262,7 @@ func (r *Remote) CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle) 
 	if err != nil {
 		return err
 	}
-	up := r.secret.upOwner(openOwner, owner)
+	up := r.openUp(owner)
 	err = r.up.CloseFile(ctx, up, fh)
 	if err == nil || errors.Is(err, nfsup.ErrNoState) {
 		r.owners.closed(up, file)

@@ -30,20 +30,59 @@ func (secret) String() string { return "(secret)" }
 // GoString hides it.
 func (secret) GoString() string { return "(secret)" }
 
-// upOwner digests an owner. It depends on nothing that a reboot of any party changes, so that a
+// ownerVersion is how owners are digested by a new instance. An instance keeps the version that its
+// journal was written with for as long as anything is held (layout).
+//
+//	1  HMAC(secret, purpose, client, owner)
+//	2  hash of the client, 2 bytes: the shard (shards.go) | HMAC of the same and the file, 30 bytes
+//
+// The file is only in the lock-owners of version 2: nfs-ganesha binds a lock-owner to one open-owner
+// for all files, and answers NFS4ERR_RESOURCE where another one has the file open.
+const ownerVersion = 2
+
+// openUp is the open-owner that an end client's has upstream.
+func (r *Remote) openUp(o fs.Owner) UpOwner {
+	if r.layout.version == 1 {
+		return r.secret.upOwner(openOwner, o)
+	}
+	return r.secret.upOwner2(openOwner, o, "")
+}
+
+// lockUp is the lock-owner that an end client's has upstream for a file.
+func (r *Remote) lockUp(o fs.Owner, fh nfs4.FH) UpOwner {
+	if r.layout.version == 1 {
+		return r.secret.upOwner(lockOwner, o)
+	}
+	return r.secret.upOwner2(lockOwner, o, fh)
+}
+
+// upOwner2 is version 2.
+func (s secret) upOwner2(purpose string, o fs.Owner, fh nfs4.FH) (up UpOwner) {
+	body := s.digest("owner 2", purpose, o.Client, o.Owner, string(fh))
+	shard := s.digest("shard", o.Client)
+	copy(up[:2], shard[:])
+	copy(up[2:], body[:])
+	return up
+}
+
+// digest is a MAC of words, each preceded by its length: no two lists run into each other.
+func (s secret) digest(words ...string) (up UpOwner) {
+	mac := hmac.New(sha256.New, s[:])
+	var n [4]byte
+	for _, w := range words {
+		binary.BigEndian.PutUint32(n[:], uint32(len(w)))
+		mac.Write(n[:])
+		mac.Write([]byte(w))
+	}
+	mac.Sum(up[:0])
+	return up
+}
+
+// upOwner is version 1. It depends on nothing that a reboot of any party changes, so that a
 // reclaim after it names the same bytes. The two variable parts are preceded by their lengths:
 // no two owners run into each other.
 func (s secret) upOwner(purpose string, o fs.Owner) UpOwner {
-	mac := hmac.New(sha256.New, s[:])
-	var n [4]byte
-	for _, part := range []string{purpose, o.Client, o.Owner} {
-		binary.BigEndian.PutUint32(n[:], uint32(len(part)))
-		mac.Write(n[:])
-		mac.Write([]byte(part))
-	}
-	var up UpOwner
-	mac.Sum(up[:0])
-	return up
+	return s.digest(purpose, o.Client, o.Owner)
 }
 
 // derive makes a key of its own for a purpose.

@@ -24,6 +24,40 @@ func TestUpstreamOwnersAreTheSameAfterAReboot(t *testing.T) {
 
 const goldenOwner = "21e8b9ec05484cab"
 
+// Version 2: the same promise, the shard in front, and the file in lock-owners alone.
+func TestUpstreamOwnersOfVersion2(t *testing.T) {
+	s := secret{1, 2, 3}
+	o := fs.Owner{Client: "Linux NFSv4.1 a", Owner: "lock id:\x00\x01"}
+	if got := fmt.Sprintf("%x", s.upOwner2(lockOwner, o, "fh"))[:16]; got != goldenOwner2 {
+		t.Errorf("the digest is %s, want %s", got, goldenOwner2)
+	}
+	r := &Remote{secret: s, layout: layout{version: 2}}
+	if r.lockUp(o, "a") == r.lockUp(o, "b") || r.lockUp(o, "a") == r.openUp(o) {
+		t.Error("a lock-owner is shared by files, or with an open-owner")
+	}
+	other := fs.Owner{Client: o.Client, Owner: "x"}
+	spread := map[int]int{}
+	for i := range 1000 {
+		c := fs.Owner{Client: fmt.Sprint("client ", i)}
+		spread[shardOf(r.openUp(c), 4)]++
+		other.Client = c.Client
+		if shardOf(r.openUp(c), 4) != shardOf(r.lockUp(other, "f"), 4) {
+			t.Fatal("the owners of one end client are in two shards")
+		}
+	}
+	for i := range 4 {
+		if spread[i] < 150 {
+			t.Errorf("shard %d has %d of 1000", i, spread[i])
+		}
+	}
+	r.layout.version = 1
+	if r.openUp(o) != s.upOwner(openOwner, o) || r.lockUp(o, "a") != r.lockUp(o, "b") {
+		t.Error("an instance of version 1 names its owners otherwise than before: its locks are lost")
+	}
+}
+
+const goldenOwner2 = "c216fca763743ab7"
+
 func TestUpstreamOwnersOfDifferentOwnersDiffer(t *testing.T) {
 	seen := map[UpOwner]string{}
 	for _, s := range []secret{{1}, {2}} {

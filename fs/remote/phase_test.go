@@ -63,7 +63,7 @@ func TestAReclaimIsAReclaimOrNothing(t *testing.T) {
 	r.must(err)
 	owner := fs.Owner{Client: "c", Owner: "o"}
 	locker := fs.Owner{Client: "c", Owner: "l"}
-	up, lup := r.secret.upOwner(openOwner, owner), r.secret.upOwner(lockOwner, locker)
+	up, lup := r.openUp(owner), r.lockUp(locker, file.fh)
 	f.heldOp = map[fakeKey]uint32{{up, file.fh}: 1}
 	f.held = map[fakeKey]fs.RangeSet{{lup, file.fh}: {{Range: fs.Range{First: 0, Last: 9}, Type: fs.WriteLock}}}
 

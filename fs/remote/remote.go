@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"holdfast/fs"
 	"holdfast/internal/clock"
@@ -28,8 +31,12 @@ const (
 	RecoverResume  Recovery = "resume"
 )
 
-// ErrNoResume says that the mode resume was asked for.
-var ErrNoResume = errors.New("recovery mode resume is not in this version; set recovery to auto or reclaim")
+// ErrNoResume says that the mode resume was asked for, and the origin does not know the last
+// incarnation any more. ErrOldJournal says that it knows of a later one than the journal does.
+var (
+	ErrNoResume   = errors.New("what was held cannot be resumed; recovery auto or reclaim would go on without it")
+	ErrOldJournal = errors.New("this journal must not be used: it was restored from a backup, or a copy of it is in use elsewhere")
+)
 
 // Config says what to mount, and how. Name, Server and Path are needed; zero means the default for
 // all else.
@@ -53,8 +60,15 @@ type Config struct {
 	Journal *journal.Journal
 	// Epoch is the boot; zero means the journal's, or the time of start without one.
 	Epoch uint32
-	// Recovery is the mode; the default is RecoverAuto. RecoverResume fails with ErrNoResume.
+	// Recovery is the mode; the default is RecoverAuto. RecoverResume fails with ErrNoResume where the
+	// last incarnation cannot be resumed.
 	Recovery Recovery
+	// Clients is how many clients to be at the origin, 1 (the default) to MaxClients. End clients are
+	// spread over them; what the origin does to one of them touches no other. Another number than the
+	// journal was written with takes effect at the first start at which nothing is held.
+	Clients int
+	// Dead is called when the mount can never work again; it must not block. It may be nil.
+	Dead func(why error)
 	// Reexport says that an NFS server will serve this mount: RECLAIM_COMPLETE waits for
 	// [Remote.ReclaimComplete]. Without, the first open or lock sends it first.
 	Reexport bool
@@ -89,11 +103,15 @@ func (c *Config) setDefaults() error {
 		c.Recovery = RecoverAuto
 	}
 	switch c.Recovery {
-	case RecoverAuto, RecoverReclaim:
-	case RecoverResume:
-		return ErrNoResume
+	case RecoverAuto, RecoverReclaim, RecoverResume:
 	default:
 		return fmt.Errorf("remote: recovery %q is none of auto, reclaim, resume", c.Recovery)
+	}
+	if c.Clients == 0 {
+		c.Clients = 1
+	}
+	if c.Clients < 0 || c.Clients > MaxClients {
+		return fmt.Errorf("remote: %d upstream clients, must be 1 to %d", c.Clients, MaxClients)
 	}
 	if c.Slots <= 0 {
 		c.Slots = 256
@@ -124,7 +142,9 @@ type Remote struct {
 	cfg     Config
 	log     *slog.Logger
 	up      upstream
-	id      *identity
+	id      *identity   // of the first shard
+	who     []*identity // of each
+	layout  layout
 	secret  secret
 	machine string
 
@@ -140,6 +160,7 @@ type Remote struct {
 
 	root   fs.Handle
 	rootFH nfs4.FH
+	came   string // how this incarnation came back to what the last one held
 
 	ctx  context.Context // ends with the mount
 	stop context.CancelFunc
@@ -149,6 +170,8 @@ type Remote struct {
 	listeners []fs.Listener
 	// +checklocks:mu
 	lastRecovery nfsup.Recovery
+	// +checklocks:mu
+	resumedOpens, resumedLocks uint64
 	// +checklocks:mu
 	dead error
 }
@@ -172,10 +195,11 @@ type counters struct {
 // Mount connects to the origin and finds the directory. ctx bounds Mount only; the mount ends by Close
 // or Abandon.
 //
-// With the journal of an earlier incarnation it is the same client, with a new verifier: a friendly
-// origin has killed the old stateids and holds what was under them for reclaims (DESIGN 3.4). The
-// caller then lets reclaims in, and calls ReclaimComplete when there are no more; if the journal is
-// intact and has none, at once.
+// With the journal of an earlier incarnation it is the same client. In mode reclaim it has a new
+// verifier: a friendly origin has killed the old stateids and holds what was under them for reclaims
+// (DESIGN 3.4). In mode resume the old stateids are alive, and reclaims are answered from the journal's.
+// Either way the caller then lets reclaims in, and calls ReclaimComplete when there are no more; if the
+// journal is intact and has none, at once.
 func Mount(ctx context.Context, cfg Config) (*Remote, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
@@ -184,32 +208,91 @@ func Mount(ctx context.Context, cfg Config) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := nfsup.Dial(ctx, nfsup.Config{
-		Addr:                 cfg.Server,
-		Dial:                 cfg.Dial,
-		MinorVersion:         cfg.Minor,
-		NConnect:             cfg.NConnect,
-		Slots:                cfg.Slots,
-		OwnerID:              r.id.rec.OwnerID,
-		Verifier:             r.id.rec.Verifier,
-		Cred:                 r.id.cred(),
-		Retain:               cfg.Retain,
-		DelayReclaimComplete: true,
-		Clock:                cfg.Clock,
-		Logger:               r.log,
-		Events:               r.events(),
-		Journal:              r.id.hooks(),
-	})
-	if err != nil {
-		r.stop()
-		return nil, fmt.Errorf("origin %s: %w", cfg.Server, err)
+	up, err := r.dialAll(ctx)
+	if err == nil {
+		if err = r.attach(ctx, up); err != nil {
+			up.Abandon()
+		}
 	}
-	if err := r.attach(ctx, c); err != nil {
-		c.Abandon()
+	if err != nil {
 		r.stop()
 		return nil, err
 	}
 	return r, nil
+}
+
+// dialAll makes the clients of all shards at once.
+func (r *Remote) dialAll(ctx context.Context) (upstream, error) {
+	list := make([]*nfsup.Client, len(r.who))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, id := range r.who {
+		g.Go(func() (err error) {
+			list[i], err = r.dial(ctx, i, id)
+			return err
+		})
+	}
+	err := g.Wait()
+	all := &shards{}
+	for _, c := range list {
+		if c != nil {
+			all.list = append(all.list, c)
+		}
+	}
+	switch {
+	case err != nil:
+		all.Abandon()
+		return nil, dialError(r.cfg.Server, err)
+	case len(list) == 1:
+		return list[0], nil
+	}
+	return all, nil
+}
+
+// dial makes the client of a shard.
+func (r *Remote) dial(ctx context.Context, i int, id *identity) (*nfsup.Client, error) {
+	c, err := nfsup.Dial(ctx, nfsup.Config{
+		Addr:                 r.cfg.Server,
+		Dial:                 r.cfg.Dial,
+		MinorVersion:         r.cfg.Minor,
+		NConnect:             r.cfg.NConnect,
+		Slots:                r.cfg.Slots,
+		OwnerID:              id.rec.OwnerID,
+		Verifier:             id.rec.Verifier,
+		Cred:                 id.cred(),
+		Retain:               r.cfg.Retain,
+		DelayReclaimComplete: true,
+		Resume:               id.resume(r.cfg.Recovery),
+		Clock:                r.cfg.Clock,
+		Logger:               r.logOf(i),
+		Events:               r.events(i),
+		Journal:              id.hooks(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	info := c.Info()
+	if !info.Resumed {
+		id.forgetStates()
+	}
+	caps := map[string]string{}
+	if info.RetainGranted {
+		caps["retain"] = "granted"
+	}
+	if i == 0 {
+		caps[capOwner] = strconv.Itoa(r.layout.version)
+		caps[capClients] = strconv.Itoa(r.layout.clients)
+		r.came = id.came(info)
+	}
+	id.learn(info.Lease, caps)
+	return c, nil
+}
+
+// logOf is the log of a shard.
+func (r *Remote) logOf(i int) *slog.Logger {
+	if len(r.who) == 1 {
+		return r.log
+	}
+	return r.log.With("client", i)
 }
 
 // inUse has the identities that are mounted in this process.
@@ -244,10 +327,21 @@ func makeRemote(ctx context.Context, cfg Config) (*Remote, error) {
 		return nil, err
 	}
 	s := secret(id.rec.Secret)
+	l, kept := chooseLayout(id.before, id.held, cfg.Clients)
+	ids := []*identity{id}
+	for i := 1; i < l.clients; i++ {
+		x, err := loadIdentity(ctx, cfg.Journal, shardName(cfg.Name, i), cfg.Server, cfg.Epoch, cfg.Clock.Now)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, x)
+	}
 	r := &Remote{
 		cfg:     cfg,
 		log:     cfg.Logger.With("origin", cfg.Name),
 		id:      id,
+		who:     ids,
+		layout:  l,
 		secret:  s,
 		machine: id.rec.MachineName,
 		seal:    newSealer(s),
@@ -258,6 +352,9 @@ func makeRemote(ctx context.Context, cfg Config) (*Remote, error) {
 		r.handles = newHandleMap(cfg.Journal)
 	} else {
 		r.handles = newHandleMap(nil)
+	}
+	if kept && l.clients != cfg.Clients {
+		r.log.Warn("locks are held by another number of upstream clients; the setting takes effect at a start at which nothing is held", "clients", l.clients, "setting", cfg.Clients)
 	}
 	r.phase.phase = PhaseRecovering
 	r.phase.send = func(ctx context.Context) error {
@@ -279,11 +376,6 @@ func (r *Remote) attach(ctx context.Context, up upstream) error {
 		r.phase.lost = errScope
 		r.log.Warn("the origin's server scope has changed; what was held there is lost")
 	}
-	caps := map[string]string{}
-	if info.RetainGranted {
-		caps["retain"] = "granted"
-	}
-	r.id.learn(info.Lease, caps)
 	return r.findRoot(ctx)
 }
 

@@ -21,6 +21,8 @@ type Report struct {
 	Impl     string `json:"impl,omitempty"` // what the origin calls itself
 	Minor    uint32 `json:"minor_version"`
 	Phase    Phase  `json:"phase"`
+	Came     string `json:"came"`    // how this incarnation came back to what the last held: new, resumed, reclaim
+	Clients  int    `json:"clients"` // upstream clients that end clients are spread over
 	Reexport bool   `json:"reexport"`
 	Lost     string `json:"lost,omitempty"` // why nothing can be reclaimed
 	Dead     string `json:"dead,omitempty"` // why the mount can never work again
@@ -53,7 +55,9 @@ type Report struct {
 	Owners  int `json:"owners"`
 	Opens   int `json:"opens"`
 	Lockers int `json:"lock_owners"` // (lock-owner, file) pairs
-	Waiters int `json:"waiters"`
+	// Stateids is how many opens and (lock-owner, file) pairs the origin knows from us.
+	Stateids int `json:"stateids"`
+	Waiters  int `json:"waiters"`
 
 	Reclaims Reclaims `json:"reclaims"`
 	Cache    Cache    `json:"cache"`
@@ -66,6 +70,8 @@ type Reclaims struct {
 	Refused      uint64 `json:"refused"`
 	RevokedOpens uint64 `json:"revoked_opens"`
 	RevokedLocks uint64 `json:"revoked_locks"`
+	ResumedOpens uint64 `json:"resumed_opens"` // that the origin still held when we came back
+	ResumedLocks uint64 `json:"resumed_locks"` // likewise, in ranges
 }
 
 // Cache counts what was answered from memory.
@@ -89,11 +95,12 @@ func (r *Remote) Status() Report {
 	info := r.up.Info()
 	r.mu.Lock()
 	last, dead := r.lastRecovery, r.dead
+	resumedOpens, resumedLocks := r.resumedOpens, r.resumedLocks
 	r.mu.Unlock()
 	rep := Report{
 		Name: r.cfg.Name, Server: r.cfg.Server, Path: r.cfg.Path,
 		Addr: info.Addr, Impl: info.ServerImpl, Minor: info.MinorVersion,
-		Phase: r.phase.now(), Reexport: r.cfg.Reexport,
+		Phase: r.phase.now(), Came: r.came, Clients: r.layout.clients, Reexport: r.cfg.Reexport,
 		Lease: info.Lease, LeaseExpires: info.LeaseExpires, Budget: Budget(info.Lease, last.Took), RTT: info.RTT,
 		Retain: info.RetainGranted, AbsenceLimit: info.AbsenceLimit, ReclaimCap: info.ReclaimCap,
 		Reconnects: info.Reconnects, Replays: info.Replays,
@@ -105,6 +112,7 @@ func (r *Remote) Status() Report {
 		Reclaims: Reclaims{
 			Opens: r.stats.reclaimedOpens.Load(), Locks: r.stats.reclaimedLocks.Load(), Refused: r.stats.refusedReclaims.Load(),
 			RevokedOpens: r.stats.revokedOpens.Load(), RevokedLocks: r.stats.revokedLocks.Load(),
+			ResumedOpens: resumedOpens, ResumedLocks: resumedLocks,
 		},
 	}
 	if len(r.rootFH) > maxEmbedded {
@@ -125,6 +133,7 @@ func (r *Remote) Status() Report {
 		}
 	}
 	rep.Owners, rep.Opens, rep.Lockers = r.owners.count()
+	rep.Stateids = info.Opens + info.LockOwners
 	c := &r.cache.counters
 	rep.Cache = Cache{
 		AttrHits: c.attrHits.Load(), AttrMisses: c.attrMisses.Load(), NameHits: c.nameHits.Load(), NameMisses: c.nameMisses.Load(),

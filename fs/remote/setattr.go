@@ -55,16 +55,16 @@ func (r *Remote) endChange(ch *change) {
 
 // io runs operations under the state that ref names; the zero owners mean the anonymous stateid.
 func (r *Remote) io(ctx context.Context, cred *fs.Cred, ref fs.IORef, fh nfs4.FH, ops func(nfs4.Stateid) []nfs4.Args, use func([]nfs4.Res) error) error {
-	open, lock := r.ioOwners(ref)
+	open, lock := r.ioOwners(ref, fh)
 	return r.up.IO(ctx, r.upCred(cred), open, lock, fh, ops, use)
 }
 
-func (r *Remote) ioOwners(ref fs.IORef) (open, lock UpOwner) {
+func (r *Remote) ioOwners(ref fs.IORef, fh nfs4.FH) (open, lock UpOwner) {
 	if !ref.Open.IsZero() {
-		open = r.secret.upOwner(openOwner, ref.Open)
+		open = r.openUp(ref.Open)
 	}
 	if !ref.Lock.IsZero() {
-		lock = r.secret.upOwner(lockOwner, ref.Lock)
+		lock = r.lockUp(ref.Lock, fh)
 	}
 	return open, lock
 }

@@ -34,7 +34,7 @@ type waiters struct {
 }
 
 type waitKey struct {
-	owner UpOwner
+	owner fs.Owner
 	file  fs.Handle
 	rng   fs.Range
 }
@@ -42,7 +42,7 @@ type waitKey struct {
 // A waiter is one request. waiters.mu guards what changes.
 type waiter struct {
 	key   waitKey
-	owner fs.Owner
+	up    UpOwner
 	fh    nfs4.FH
 	cred  *fs.Cred
 	write bool
@@ -67,8 +67,8 @@ func (ws *waiters) add(up UpOwner, req *fs.LockRequest, fh nfs4.FH, cred *fs.Cre
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	w := &waiter{
-		key:    waitKey{up, req.File, req.Range},
-		owner:  req.LockOwner,
+		key:    waitKey{req.LockOwner, req.File, req.Range},
+		up:     up,
 		fh:     fh,
 		cred:   cred,
 		write:  req.Type == fs.WriteLock,
@@ -127,10 +127,10 @@ func (ws *waiters) remove(w *waiter) {
 	ws.end(w)
 }
 
-func (ws *waiters) cancel(up UpOwner, file fs.Handle, rng fs.Range) {
+func (ws *waiters) cancel(owner fs.Owner, file fs.Handle, rng fs.Range) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	if w := ws.list[waitKey{up, file, rng}]; w != nil {
+	if w := ws.list[waitKey{owner, file, rng}]; w != nil {
 		ws.end(w)
 	}
 }
@@ -165,7 +165,7 @@ func (ws *waiters) poll(w *waiter) {
 		return
 	}
 	r.stats.polls.Add(1)
-	err := r.up.TestLock(r.ctx, r.upCred(w.cred), w.key.owner, w.fh, nfsup.Range(w.key.rng), w.write)
+	err := r.up.TestLock(r.ctx, r.upCred(w.cred), w.up, w.fh, nfsup.Range(w.key.rng), w.write)
 	var denied *nfsup.DeniedError
 	free := err == nil
 	if err != nil && !errors.As(err, &denied) {
@@ -195,7 +195,7 @@ func (ws *waiters) poll(w *waiter) {
 }
 
 func (ws *waiters) announce(w *waiter) {
-	ws.r.tell(func(l fs.Listener) { l.LockAvailable(w.key.file, w.owner, w.key.rng) })
+	ws.r.tell(func(l fs.Listener) { l.LockAvailable(w.key.file, w.key.owner, w.key.rng) })
 }
 
 // notify is CB_NOTIFY_LOCK. It says nothing of the range, so all waiters of the owner on that file hear
@@ -204,7 +204,7 @@ func (ws *waiters) notify(up UpOwner, fh nfs4.FH) {
 	var ready []*waiter
 	ws.mu.Lock()
 	for _, w := range ws.list {
-		if w.key.owner != up || w.fh != fh {
+		if w.up != up || w.fh != fh {
 			continue
 		}
 		if w.asking {

@@ -99,6 +99,7 @@ type Config struct {
 
 	Listen   string `json:"listen"`
 	MaxConns int    `json:"max_connections"`
+	Clients  int    `json:"upstream_clients"`
 
 	LogFormat Choice `json:"-"`
 	LogLevel  Choice `json:"-"`
@@ -120,6 +121,7 @@ func Default() *Config {
 		Courtesy:  Duration(24 * time.Hour),
 		Listen:    ":2049",
 		MaxConns:  20000,
+		Clients:   4,
 		LogFormat: Choice{"text", []string{"text", "json"}},
 		LogLevel:  Choice{"info", []string{"debug", "info", "warn", "error"}},
 		Sources:   map[string]string{},
@@ -162,6 +164,9 @@ func (c *Config) Validate(role string) error {
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		no("listen %q: %v; write HOST:PORT or :PORT", c.Listen, err)
+	}
+	if c.Clients < 1 || c.Clients > 64 {
+		no("upstream-clients %d: 1 to 64", c.Clients)
 	}
 	if c.MaxConns < 1 {
 		no("max-connections %d: at least 1", c.MaxConns)

@@ -59,6 +59,7 @@ func (c *Config) Settings() []Setting {
 		{"locks.lease", "lease", "lease of end clients", &c.Lease},
 		{"locks.grace", "grace", "longest grace period after a restart", &c.Grace},
 		{"locks.recovery", "recovery", "how locks come back from the origin after a restart", &c.Recovery},
+		{"locks.upstream_clients", "upstream-clients", "clients to be at an origin, 1 to 64: what happens to one does not touch the others", intValue{&c.Clients}},
 		{"locks.retain", "retain", "whose locks outlive a client's restart (friendly origin)", &c.Retain},
 		{"locks.hold", "hold", "how long a restarted client's locks are held for it (default: the lease)", &c.Hold},
 		{"locks.courtesy", "courtesy", "how long an expired client keeps its state while nobody conflicts (origin only)", &c.Courtesy},
@@ -290,6 +291,7 @@ locks:
   lease: 90s          # of end clients
   grace: 90s          # at least the lease; ends early when all have reclaimed
   recovery: auto      # auto | reclaim | resume
+  upstream_clients: 4 # how many clients to be at an origin, 1 to 64
   retain: negotiated  # always | negotiated | never
   fence: block        # block | eagain
   courtesy: 24h       # holdfast origin only

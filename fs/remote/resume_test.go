@@ -1,0 +1,225 @@
+package remote_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/fs"
+	"holdfast/fs/remote"
+	"holdfast/journal"
+	"holdfast/nfsdown/state"
+)
+
+// An origin that was never changed: it drops a client's state when the client says that it restarted.
+func unfriendly(t *testing.T) site { return friendly(t, directory(t), state.RetainNever) }
+
+// testResume holds locks of several end clients at an origin that keeps nothing for a restarted client, and
+// dies again and again: a rival there is denied all along, and what nobody reclaims goes at the end.
+func testResume(t *testing.T, s site, clients int) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	many := func(c *remote.Config) { c.Clients = clients }
+	m := s.mount(t, dir, many)
+	must(t, m.ReclaimComplete(ctx))
+	d := m.workdir(t)
+	end := func(i int, name string) fs.Owner { return fs.Owner{Client: fmt.Sprint("client ", i), Owner: name} }
+	const n = 6
+	var files []fs.Handle
+	for i := range n {
+		f := m.create(t, d, fmt.Sprint("f", i), end(i, "o"))
+		files = append(files, f)
+		must(t, m.lock(t, f, end(i, "o"), end(i, "l"), 0, 99, false))
+		must(t, m.lock(t, f, end(i, "o"), end(i, "l"), 200, 299, false))
+		must(t, m.Unlock(ctx, root, end(i, "l"), f, fs.Range{First: 50, Last: 59}))
+	}
+	rival := s.mount(t, t.TempDir(), nil)
+	must(t, rival.ReclaimComplete(ctx))
+	rd := rival.find(t, m, d)
+	var rfiles []fs.Handle
+	for i := range n {
+		rfiles = append(rfiles, rival.create(t, rd, fmt.Sprint("f", i), owner("r")))
+	}
+	denied := func(when string) {
+		t.Helper()
+		for i := range n {
+			if err := rival.lock(t, rfiles[i], owner("r"), owner("rl"), 0, 9, false); fs.CodeOf(err) != fs.Denied {
+				t.Fatalf("%s: the rival got file %d: %v (I1)", when, i, err)
+			}
+			must(t, rival.lock(t, rfiles[i], owner("r"), owner("rl"), 50, 59, false))
+		}
+	}
+	for boot := range 3 {
+		settle(t, m)
+		m.crash()
+		denied("while we are away")
+		m = s.mount(t, dir, many)
+		denied("before it is reclaimed")
+		st := m.Status()
+		if st.Came != "resumed" || st.Clients != clients || st.Reclaims.ResumedOpens != n || st.Reclaims.ResumedLocks != 3*n {
+			t.Fatalf("boot %d: %+v", boot, st)
+		}
+		for i, f := range files {
+			_, err := m.Open(ctx, root, open(end(i, "o"), f, fs.ShareBoth, true))
+			must(t, err)
+			must(t, m.lock(t, f, end(i, "o"), end(i, "l"), 0, 49, true))
+			must(t, m.lock(t, f, end(i, "o"), end(i, "l"), 60, 99, true))
+			must(t, m.lock(t, f, end(i, "o"), end(i, "l"), 200, 299, true))
+		}
+		_, err := m.Write(ctx, root, fs.IORef{Handle: files[0], Open: end(0, "o"), Lock: end(0, "l")}, 0, []byte("mine"), fs.FileSync)
+		must(t, err)
+		if boot == 1 {
+			must(t, m.ReclaimComplete(ctx)) // a crash after grace is as good as one in it
+		}
+		denied("after it was reclaimed")
+	}
+	settle(t, m)
+	m.crash()
+	m = s.mount(t, dir, many)
+	_, err := m.Open(ctx, root, open(end(0, "o"), files[0], fs.ShareBoth, true))
+	must(t, err)
+	must(t, m.lock(t, files[0], end(0, "o"), end(0, "l"), 0, 49, true))
+	must(t, m.ReclaimComplete(ctx))
+	wants(t, rival.lock(t, rfiles[0], owner("r"), owner("rl"), 0, 9, false), fs.Denied)
+	must(t, rival.lock(t, rfiles[0], owner("r"), owner("rl"), 200, 209, false))
+	for i := 1; i < n; i++ {
+		must(t, rival.lock(t, rfiles[i], owner("r"), owner("rl"), 0, 9, false))
+	}
+	_, err = m.Open(ctx, root, open(end(1, "o"), files[1], fs.ShareBoth, true))
+	wants(t, err, fs.NoGrace)
+	must(t, m.Close(ctx))
+	must(t, rival.Close(ctx))
+	must(t, m.j.Commit(ctx, new(journal.Batch)))
+	snap, err := m.j.Load()
+	must(t, err)
+	if len(snap.UpStates) != 0 {
+		t.Errorf("after a clean end the journal still has %d stateids", len(snap.UpStates))
+	}
+}
+
+// settle waits until what was posted is in the journal. A crash before that is another test's.
+func settle(t *testing.T, m *mounted) {
+	t.Helper()
+	var want, got int
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		must(t, m.j.Commit(t.Context(), new(journal.Batch)))
+		snap, err := m.j.Load()
+		must(t, err)
+		want, got = m.Status().Stateids, len(snap.UpStates)
+		if want == got {
+			return
+		}
+	}
+	t.Fatalf("%d stateids, %d in the journal", want, got)
+}
+
+func TestResume(t *testing.T) {
+	t.Run("one client", func(t *testing.T) { testResume(t, unfriendly(t), 1) })
+	t.Run("four clients", func(t *testing.T) { testResume(t, unfriendly(t), 4) })
+}
+
+// TestResumeWithoutStateids: nothing of what is posted was written in time; everything is found by owner.
+func TestResumeWithoutStateids(t *testing.T) {
+	ctx := t.Context()
+	s := unfriendly(t)
+	dir := t.TempDir()
+	m := s.mount(t, dir, nil)
+	must(t, m.ReclaimComplete(ctx))
+	d := m.workdir(t)
+	f := m.create(t, d, "f", owner("o"))
+	must(t, m.lock(t, f, owner("o"), owner("l"), 0, 99, false))
+	rival := s.mount(t, t.TempDir(), nil)
+	must(t, rival.ReclaimComplete(ctx))
+	rf := rival.create(t, rival.find(t, m, d), "f", owner("r"))
+	settle(t, m)
+	m.Abandon()
+	snap, err := m.j.Load()
+	must(t, err)
+	var b journal.Batch
+	for _, u := range snap.UpStates {
+		b.DeleteUpState(u.Name, u.Kind, u.UpOwner, u.File)
+	}
+	must(t, m.j.Commit(ctx, &b))
+	m.j.Close()
+	m = s.mount(t, dir, nil)
+	_, err = m.Open(ctx, root, open(owner("o"), f, fs.ShareBoth, true))
+	must(t, err)
+	must(t, m.lock(t, f, owner("o"), owner("l"), 0, 99, true))
+	must(t, m.ReclaimComplete(ctx))
+	wants(t, rival.lock(t, rf, owner("r"), owner("rl"), 0, 9, false), fs.Denied)
+	must(t, m.Unlock(ctx, root, owner("l"), f, fs.Range{First: 0, Last: 99}))
+	must(t, rival.lock(t, rf, owner("r"), owner("rl"), 0, 9, false))
+	must(t, m.Close(ctx))
+	must(t, rival.Close(ctx))
+}
+
+// TestRestoredJournal: a backup, or a copy on another host, says why it does not go on; the instance that
+// is in the right does not notice.
+func TestRestoredJournal(t *testing.T) {
+	ctx := t.Context()
+	s := unfriendly(t)
+	dir, backup := t.TempDir(), t.TempDir()
+	m := s.mount(t, dir, nil)
+	must(t, m.ReclaimComplete(ctx))
+	f := m.create(t, m.workdir(t), "f", owner("o"))
+	must(t, m.lock(t, f, owner("o"), owner("l"), 0, 99, false))
+	settle(t, m)
+	m.crash()
+	must(t, os.CopyFS(filepath.Join(backup, "j"), os.DirFS(dir)))
+	m = s.mount(t, dir, nil)
+	j, _, err := journal.Open(filepath.Join(backup, "j"), journal.Options{})
+	must(t, err)
+	defer j.Close()
+	for _, mode := range []remote.Recovery{remote.RecoverAuto, remote.RecoverResume} {
+		_, err = remote.Mount(ctx, remote.Config{Name: "filer", Server: s.server, Path: s.path, Journal: j, Reexport: true, Retain: true, Recovery: mode, Logger: testLog(t)})
+		if !errors.Is(err, remote.ErrOldJournal) || !strings.Contains(err.Error(), "backup") {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+	_, err = m.Open(ctx, root, open(owner("o"), f, fs.ShareBoth, true))
+	must(t, err)
+	must(t, m.lock(t, f, owner("o"), owner("l"), 0, 99, true))
+	must(t, m.Close(ctx))
+}
+
+// TestNumberOfClientsChanges: while anything is held in the journal the old number stays.
+func TestNumberOfClientsChanges(t *testing.T) {
+	ctx := t.Context()
+	s := unfriendly(t)
+	dir := t.TempDir()
+	with := func(n int) func(*remote.Config) { return func(c *remote.Config) { c.Clients = n } }
+	m := s.mount(t, dir, with(3))
+	must(t, m.ReclaimComplete(ctx))
+	d := m.workdir(t)
+	f := m.create(t, d, "f", owner("o"))
+	must(t, m.lock(t, f, owner("o"), owner("l"), 0, 99, false))
+	var b journal.Batch // as the server does
+	b.PutLock(&journal.Lock{Owner: owner("l"), OpenOwner: owner("o"), File: "h", Epoch: m.j.Epoch(), Ranges: fs.RangeSet{{Range: fs.Range{First: 0, Last: 99}, Type: fs.WriteLock}}})
+	must(t, m.j.Commit(ctx, &b))
+	settle(t, m)
+	m.crash()
+	m = s.mount(t, dir, with(5))
+	if st := m.Status(); st.Clients != 3 || st.Came != "resumed" {
+		t.Fatalf("%+v", st)
+	}
+	_, err := m.Open(ctx, root, open(owner("o"), f, fs.ShareBoth, true))
+	must(t, err)
+	must(t, m.lock(t, f, owner("o"), owner("l"), 0, 99, true))
+	must(t, m.CloseFile(ctx, owner("o"), f))
+	b = journal.Batch{}
+	b.DeleteLock(owner("l"), "h")
+	must(t, m.j.Commit(ctx, &b))
+	must(t, m.Close(ctx))
+	m.j.Close()
+	m = s.mount(t, dir, with(5))
+	if st := m.Status(); st.Clients != 5 {
+		t.Fatalf("%+v", st)
+	}
+	must(t, m.ReclaimComplete(ctx))
+	m.create(t, d, "g", owner("o"))
+	must(t, m.Close(ctx))
+}
