@@ -172,6 +172,7 @@ func (in *instance) stateConfig() (state.Config, error) {
 	default:
 		c.Retain = state.RetainNegotiated
 	}
+	c.ImplID = &nfs4.ImplID{Domain: "holdfast", Name: "Holdfast " + version}
 	c.ServerOwner = nfs4.ServerOwner{MajorID: id}
 	c.ServerScope = id
 	return c, nil

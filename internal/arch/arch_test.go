@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"internal/rpc":        {"internal/xdr", "internal/clock"},
 	"internal/xdr":        nil,
 	"scripts*":            {"internal/*"},
+	"internal/probe":      {"internal/nfs4", "internal/rpc", "internal/xdr"},
 }
 
 func match(pattern, name string) bool {
