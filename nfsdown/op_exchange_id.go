@@ -12,6 +12,9 @@ import (
 
 // opExchangeID makes or finds a client: RFC 8881 18.35.
 func opExchangeID(_ context.Context, c *compound, a *nfs4.ExchangeIDArgs) (*nfs4.ExchangeIDRes, error) {
+	if c.minor < 2 && a.Flags&nfs4.EXCHGID4_FLAG_SUPP_FENCE_OPS != 0 {
+		return nil, nfs4.NFS4ERR_INVAL // RFC 7862 14.1 defines it, for 4.2
+	}
 	res, eff := c.s.state.ExchangeID(a, c.caller())
 	c.effects(eff)
 	return res, nil

@@ -87,11 +87,13 @@ func toStatus(err error) nfs4.Status {
 // could not be answered without.
 var extraErrs = map[nfs4.OpNum][]nfs4.Status{
 	// 18.10.3 and 9.5: a lock on a file of another type, and revoked state of any kind.
-	nfs4.OP_LOCK:          {nfs4.NFS4ERR_STALE, nfs4.NFS4ERR_BADHANDLE, nfs4.NFS4ERR_IO, nfs4.NFS4ERR_NOTSUPP},
-	nfs4.OP_LOCKT:         {nfs4.NFS4ERR_IO, nfs4.NFS4ERR_OPENMODE},
-	nfs4.OP_LOCKU:         {nfs4.NFS4ERR_IO},
-	nfs4.OP_CLOSE:         {nfs4.NFS4ERR_IO},
-	nfs4.OP_OPEN:          {nfs4.NFS4ERR_NOTSUPP, nfs4.NFS4ERR_ROFS},
+	nfs4.OP_LOCK:  {nfs4.NFS4ERR_STALE, nfs4.NFS4ERR_BADHANDLE, nfs4.NFS4ERR_IO, nfs4.NFS4ERR_NOTSUPP},
+	nfs4.OP_LOCKT: {nfs4.NFS4ERR_IO, nfs4.NFS4ERR_OPENMODE},
+	nfs4.OP_LOCKU: {nfs4.NFS4ERR_IO},
+	nfs4.OP_CLOSE: {nfs4.NFS4ERR_IO},
+	nfs4.OP_OPEN:  {nfs4.NFS4ERR_NOTSUPP, nfs4.NFS4ERR_ROFS},
+	// 18.35.4, case 9.
+	nfs4.OP_EXCHANGE_ID:   {nfs4.NFS4ERR_PERM},
 	nfs4.OP_GETXATTR:      {nfs4.NFS4ERR_NOTSUPP},
 	nfs4.OP_SETXATTR:      {nfs4.NFS4ERR_NOTSUPP, nfs4.NFS4ERR_ROFS},
 	nfs4.OP_LISTXATTRS:    {nfs4.NFS4ERR_NOTSUPP, nfs4.NFS4ERR_TOOSMALL, nfs4.NFS4ERR_BAD_COOKIE},

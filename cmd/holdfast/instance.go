@@ -163,6 +163,7 @@ func (in *instance) stateConfig() (state.Config, error) {
 	c := state.Config{
 		Lease: in.cfg.Lease.Std(), Grace: in.cfg.Grace.Std(),
 		AbsenceLimit: in.cfg.Hold.Std(), ReclaimCap: in.cfg.Hold.Std(),
+		ReclaimsOnly: in.cfg.InGrace.Value == "reclaims",
 	}
 	switch in.cfg.Retain.Value {
 	case "always":

@@ -94,6 +94,7 @@ type Config struct {
 	Recovery Choice   `json:"-"`
 	Retain   Choice   `json:"-"`
 	Fence    Choice   `json:"-"`
+	InGrace  Choice   `json:"-"`
 	Hold     Duration `json:"-"`
 	Courtesy Duration `json:"-"`
 
@@ -118,6 +119,7 @@ func Default() *Config {
 		Recovery:  Choice{"auto", []string{"auto", "reclaim", "resume"}},
 		Retain:    Choice{"negotiated", []string{"always", "negotiated", "never"}},
 		Fence:     Choice{"block", []string{"block", "eagain"}},
+		InGrace:   Choice{"safe", []string{"safe", "reclaims"}},
 		Courtesy:  Duration(24 * time.Hour),
 		Listen:    ":2049",
 		MaxConns:  20000,

@@ -58,6 +58,7 @@ func (c *Config) Settings() []Setting {
 		{"listen.max_connections", "max-connections", "connections of end clients at once; more are closed", intValue{&c.MaxConns}},
 		{"locks.lease", "lease", "lease of end clients", &c.Lease},
 		{"locks.grace", "grace", "longest grace period after a restart", &c.Grace},
+		{"locks.in_grace", "in-grace", "what is taken while grace lasts: all that cannot conflict with a reclaim, or reclaims only", &c.InGrace},
 		{"locks.recovery", "recovery", "how locks come back from the origin after a restart", &c.Recovery},
 		{"locks.upstream_clients", "upstream-clients", "clients to be at an origin, 1 to 64: what happens to one does not touch the others", intValue{&c.Clients}},
 		{"locks.retain", "retain", "whose locks outlive a client's restart (friendly origin)", &c.Retain},

@@ -34,6 +34,10 @@ type Config struct {
 	Lease time.Duration // 90 s
 	Grace time.Duration // as long as Lease
 
+	// ReclaimsOnly refuses everything but reclaims while grace lasts. Without it we use what RFC 8881
+	// 8.4.2.1 allows to a server whose records say what may be reclaimed: what cannot conflict is taken.
+	ReclaimsOnly bool
+
 	Retain RetainPolicy
 	// AbsenceLimit is how long after its lease ended the state of a client that negotiated
 	// retention is safe from conflicts; zero: as long as Lease.

@@ -143,6 +143,10 @@ func (s *Server) makeSession(c *Client, a *nfs4.CreateSessionArgs) (*Session, nf
 	if a.ForeChan.MaxRequestSize < 256 || a.ForeChan.MaxResponseSize < 256 {
 		return nil, nfs4.NFS4ERR_TOOSMALL
 	}
+	// So must a CB_SEQUENCE, if there is to be a back channel: a client that wants none may leave it empty.
+	if back := &a.BackChan; (back.MaxRequestSize > 0 || a.Flags&nfs4.CREATE_SESSION4_FLAG_CONN_BACK_CHAN != 0) && back.MaxRequestSize < 128 {
+		return nil, nfs4.NFS4ERR_TOOSMALL
+	}
 	c.mu.RLock()
 	n := len(c.sessions)
 	c.mu.RUnlock()

@@ -34,6 +34,7 @@ type grace struct {
 
 	mu       sync.Mutex      // a leaf
 	end      time.Time       // guarded by mu
+	latest   time.Time       // immutable; where reclaims that keep coming cannot move the end any more
 	refs     int             // guarded by mu; reclaims on their way
 	closing  bool            // guarded by mu; it is to end: nobody enters any more
 	expected map[string]bool // guarded by mu; co_ownerids that had something: are they done?
@@ -41,6 +42,9 @@ type grace struct {
 
 	granted, refused atomic.Int64
 }
+
+// graceMore is how long grace lasts after a reclaim that comes near its end.
+const graceMore = 2 * time.Second
 
 // Lost is a lock or an open that was not reclaimed in time.
 type Lost struct {
@@ -90,6 +94,7 @@ func (s *Server) load(snap *journal.Snapshot) {
 	}
 	if len(g.expected) > 0 || !g.complete {
 		g.end = now.Add(s.cfg.Grace)
+		g.latest = g.end.Add(s.cfg.Grace)
 		g.phase.Store(uint32(GraceActive))
 		return
 	}
@@ -110,10 +115,11 @@ func (s *Server) Phase() GracePhase { return GracePhase(s.grace.phase.Load()) }
 func (s *Server) reclaimable() bool { return s.Phase() == GraceActive }
 
 // stalled tells whether nothing but reclaims is taken: in grace, when we cannot know what might be
-// reclaimed, and nobody behind us knows either (RFC 8881 8.4.2.1).
+// reclaimed, and nobody behind us knows either (RFC 8881 8.4.2.1); or where that is wished.
 func (s *Server) stalled() bool {
 	p := s.Phase()
-	return !s.grace.complete && s.cfg.UnknownReclaim == UnknownRefuse && (p == GraceActive || p == GraceEnding)
+	unknown := !s.grace.complete && s.cfg.UnknownReclaim == UnknownRefuse
+	return (unknown || s.cfg.ReclaimsOnly) && (p == GraceActive || p == GraceEnding)
 }
 
 // enter takes a reference for a reclaim: false if grace is over, or about to be.
@@ -121,8 +127,13 @@ func (s *Server) enter() bool {
 	g := &s.grace
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !s.reclaimable() || g.closing || !s.now().Before(g.end) {
+	now := s.now()
+	if !s.reclaimable() || g.closing || !now.Before(g.end) {
 		return false
+	}
+	// Who is in the middle of its reclaims is not cut off: RFC 8881 8.4.2.1 lets grace last longer.
+	if more := now.Add(graceMore); more.After(g.end) && !more.After(g.latest) {
+		g.end = more
 	}
 	g.refs++
 	return true

@@ -97,6 +97,8 @@ func configure(t *testing.T, cfg *Config, words []string) {
 			cfg.ReclaimCap = d
 		case "absence":
 			cfg.AbsenceLimit = d
+		case "in-grace":
+			cfg.ReclaimsOnly = v == "reclaims"
 		case "unknown":
 			cfg.UnknownReclaim = map[string]UnknownReclaim{"forward": UnknownForward, "refuse": UnknownRefuse}[v]
 		default:
