@@ -148,6 +148,12 @@ func printEvent(g *globals, b []byte) error {
 	if err := json.Unmarshal(b, &e); err != nil {
 		return err
 	}
+	_, err := fmt.Println(e.line())
+	return err
+}
+
+// line is an event for people.
+func (e *eventView) line() string {
 	words := []string{e.Time.Local().Format("2006-01-02 15:04:05.000"), fmt.Sprintf("boot %d", e.Epoch), fmt.Sprintf("%-16s", e.Type)}
 	if e.Result != "" {
 		words = append(words, e.Result)
@@ -159,15 +165,10 @@ func printEvent(g *globals, b []byte) error {
 		words = append(words, e.Name)
 	}
 	if e.First != nil {
-		last := fmt.Sprint(*e.Last)
-		if *e.Last == ^uint64(0) {
-			last = "end"
-		}
-		words = append(words, fmt.Sprintf("%s %d-%s", e.Lock, *e.First, last))
+		words = append(words, e.Lock+" "+rangeText(*e.First, *e.Last))
 	}
 	if e.Text != "" {
 		words = append(words, e.Text)
 	}
-	_, err := fmt.Println(strings.Join(words, "  "))
-	return err
+	return strings.Join(words, "  ")
 }

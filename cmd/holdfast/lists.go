@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -98,10 +97,6 @@ func newLocks(g *globals) *cobra.Command {
 			return strings.Contains(l.Name, want) || strings.Contains(l.Client.Guess, want) || l.File == want
 		},
 		func(l *lockView) string {
-			last := fmt.Sprint(l.Last)
-			if l.Last == ^uint64(0) {
-				last = "end"
-			}
-			return row(fileText(l.Name, l.File), fmt.Sprintf("%d-%s", l.First, last), l.Type, l.State, ago(time.Since(l.Since)), l.Client.short(), l.Owner.short())
+			return row(fileText(l.Name, l.File), rangeText(l.First, l.Last), l.Type, l.State, ago(time.Since(l.Since)), l.Client.short(), l.Owner.short())
 		})
 }

@@ -23,6 +23,7 @@ func (in *instance) register() {
 		s := in.server.State()
 		return viewLocks(s.Locks(), s.Waiters())
 	}))
+	c.Get("/v1/why", in.why)
 	c.Get("/v1/stats", func(context.Context, url.Values) (any, error) { return in.stats(), nil })
 	c.Get("/v1/grace", func(context.Context, url.Values) (any, error) {
 		if in.server == nil {

@@ -66,6 +66,20 @@ func TestCommands(t *testing.T) {
 	if len(locks.Items) != 0 {
 		t.Errorf("locks of another file: %+v", locks)
 	}
+	// Another client of the origin holds more of it, and somebody asks why.
+	direct := startMount(t, origin, "direct")
+	rival := exec.Command(filepath.Join(repo, "scripts/vm/bin/lockprobe"), "--hold", filepath.Join(t.TempDir(), "s"), filepath.Join(direct, "f"), "write", "100", "10")
+	if out, err := rival.CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	why := code(0, "why", "/data/f")
+	must(t, "why", why, "holds     write 0-9, new")
+	must(t, "why", why, "holds     write 100-109: another client of the origin")
+	must(t, "why of what is not there", code(0, "why", "/data/none"), "nobody")
+	code(2, "why", "/elsewhere/f")
+	must(t, "probe", code(0, "probe", fmt.Sprintf("nfs://127.0.0.1:%d/data", op)), "--recovery=reclaim: a reboot may take")
+	code(6, "probe", "nfs://127.0.0.1:1/data")
+
 	if out, err := exec.Command(binary, "umount", mnt).CombinedOutput(); err == nil || !strings.Contains(string(out), "-l detaches") {
 		t.Errorf("umount of a mount in use: %v %s", err, out)
 	}
