@@ -212,6 +212,9 @@ func (j *Journal) commitGroup(group []*request) (head, error) {
 	if err := txn.Commit(); err != nil {
 		return h, err
 	}
+	if err := crash.Fault("journal.sync", unix.EIO); err != nil {
+		return h, err
+	}
 	crashCommitted.Hit()
 	if err := writeMark(j.mark, mark{layout: layoutVersion, seq: h.seq, epoch: h.epoch}); err != nil {
 		return h, fmt.Errorf("write mark: %w", err)
@@ -241,6 +244,9 @@ func (j *Journal) mayWrite(seq uint64) error {
 		if err := j.o.BeforeCommit(seq); err != nil {
 			return err
 		}
+	}
+	if err := crash.Fault("journal.full", unix.ENOSPC); err != nil {
+		return err
 	}
 	if j.o.MinFree < 0 {
 		return nil

@@ -190,7 +190,8 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 // dead ends an instance that may not speak to an origin in its own name any more: another one does.
 func (c *client) dead(error) { c.in.stop() }
 
-// close unmounts and gives everything back upstream.
+// close unmounts and gives everything back upstream, except after the journal failed: that is a crash, and
+// end clients reclaim when we are back.
 func (c *client) close(ctx context.Context) error {
 	var errs []error
 	for _, m := range c.mounts {
@@ -203,6 +204,11 @@ func (c *client) close(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	for _, r := range c.connected() {
+		if c.in.journal.Err() != nil {
+			// What is held is in the journal, up to what failed; the origin keeps it for the next boot.
+			r.Abandon()
+			continue
+		}
 		errs = append(errs, r.Close(ctx))
 	}
 	return errors.Join(errs...)

@@ -28,6 +28,8 @@ var arrows = map[string][]string{
 	"internal/control":    nil,
 	"internal/crash":      nil,
 	"internal/e2e":        nil,
+	"internal/faultnet":   nil,
+	"internal/torture*":   {"nfsup", "internal/*"},
 	"internal/loadgen*":   {"internal/*"},
 	"internal/nfs4":       {"internal/xdr"},
 	"internal/rpc":        {"internal/xdr", "internal/clock"},

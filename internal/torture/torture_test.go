@@ -1,0 +1,82 @@
+package torture
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	seed    = flag.Uint64("seed", 0, "of the plan; 0: drawn")
+	length  = flag.Duration("time", 30*time.Second, "how long to torture")
+	rough   = flag.Bool("rough", false, "outages that outlast leases, too")
+	plan    = flag.String("plan", "", "actions, with commas between them, in place of a drawn plan")
+	extra   = flag.String("serve", "", "more arguments of the re-export servers")
+	verbose = flag.Bool("tell", false, "tell all that happens while it happens")
+)
+
+func need(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("HOLDFAST_E2E") == "" {
+		t.Skip("starts real servers, as root: run `make torture`, or set HOLDFAST_E2E=1 after make build")
+	}
+	binary, err := filepath.Abs("../../bin/holdfast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// TestTorture is the whole. -args -time 10m -seed 7 -rough for more of it.
+func TestTorture(t *testing.T) {
+	cfg := Config{Binary: need(t), Dir: t.TempDir(), Seed: *seed, Time: *length, Rough: *rough, Serve: strings.Fields(*extra)}
+	if cfg.Seed == 0 {
+		cfg.Seed = Seed()
+	}
+	if *plan != "" {
+		cfg.Plan = strings.Split(*plan, ",")
+	}
+	cfg.Round = min(40*time.Second, max(*length, 5*time.Second))
+	if *verbose {
+		cfg.Log = os.Stderr
+	}
+	t.Logf("seed %d", cfg.Seed)
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r)
+	if len(r.Violations) > 0 {
+		t.Errorf("%d violations; again with -args -seed %d", len(r.Violations), cfg.Seed)
+		keep(t, cfg.Dir)
+	}
+	if r.Kills["serve"] < 10 && r.Took >= 30*time.Second && *plan == "" {
+		t.Errorf("only %v kills", r.Kills)
+	}
+}
+
+// keep copies what a failure is to be understood from to where it stays.
+func keep(t *testing.T, dir string) {
+	t.Helper()
+	to, err := os.MkdirTemp("", "holdfast-torture-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, filepath.Base(f)), b, 0o600)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("logs and stories are in %s", to)
+}
