@@ -6,6 +6,7 @@ import (
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
+	"holdfast/journal"
 )
 
 // statusOf is the one place where our codes become an nfsstat4.
@@ -79,6 +80,12 @@ func toStatus(err error) nfs4.Status {
 	var s nfs4.Status
 	if errors.As(err, &s) {
 		return s
+	}
+	// Nothing is granted any more, and the process is about to end. The client is to ask its successor: any
+	// other answer to a reclaim would be the end of the lock (I2).
+	var failed *journal.FailedError
+	if errors.As(err, &failed) {
+		return nfs4.NFS4ERR_DELAY
 	}
 	return statusOf[fs.CodeOf(err)]
 }

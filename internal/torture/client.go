@@ -53,7 +53,9 @@ type owner struct {
 
 type hold struct {
 	mode uint8
-	call time.Duration // when its first grant was asked for
+	// unsure says that the last open has no answer, or was lost at once: what is held is not known.
+	unsure bool
+	call   time.Duration // when its first grant was asked for
 }
 
 func (w *world) newClient(name, server string, path ...string) (*client, error) {

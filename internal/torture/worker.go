@@ -323,7 +323,7 @@ func shareStep(k *worker) {
 	switch {
 	case !have:
 		k.openShare(file, fh, uint8(1+k.rng.IntN(3)), uint8(k.rng.IntN(4)), 0)
-	case k.rng.IntN(3) == 0: // an upgrade
+	case !h.unsure && k.rng.IntN(3) == 0: // an upgrade
 		k.openShare(file, fh, uint8(1+k.rng.IntN(3)), uint8(k.rng.IntN(2)), h.mode)
 	default:
 		k.o.mu.Lock()
@@ -366,7 +366,7 @@ func (k *worker) openShare(file string, fh nfs4.FH, access, deny, had uint8) {
 	if !ok {
 		h.call = call
 	}
-	h.mode = m
+	h.mode, h.unsure = m, !sure
 	k.o.held[file] = h
 	if err == nil {
 		k.c.w.history.add(op)
