@@ -9,9 +9,11 @@ import (
 // added to that open: there is one open per owner and file, RFC 8881 9.7.
 type OpenArgs struct {
 	Owner UpOwner
-	// Access is OPEN4_SHARE_ACCESS_*, at least one bit, and Deny is OPEN4_SHARE_DENY_*. Delegations are
-	// not asked for, and given back if they come all the same.
+	// Access is OPEN4_SHARE_ACCESS_*, at least one bit, and Deny is OPEN4_SHARE_DENY_*.
 	Access, Deny uint32
+	// Want asks for a delegation: DelegRead for one to read, DelegWrite for any. With DelegNone one
+	// that comes all the same is given back. Whether there is one tells [Client.Delegated].
+	Want DelegKind
 
 	// By name: Dir and Name. By handle (CLAIM_FH, and reclaims): FH, and Name empty.
 	Dir  nfs4.FH

@@ -165,6 +165,9 @@ func (r *cbRun) step(i int, args nfs4.CBArgs) (res nfs4.CBRes, replay []byte) {
 	if i == 0 {
 		return nfs4.CBErrRes(op, nfs4.NFS4ERR_OP_NOT_IN_SESSION), nil
 	}
+	if a, ok := args.(*nfs4.CBGetattrArgs); ok {
+		return r.c.delegAttr(a), nil
+	}
 	return nfs4.CBErrRes(op, r.c.callback(r.sess, args)), nil
 }
 
@@ -205,15 +208,8 @@ func (c *Client) callback(sess *session, args nfs4.CBArgs) nfs4.Status {
 		}
 		return nfs4.NFS4_OK
 	case *nfs4.CBRecallArgs: // 20.2
-		if e.Recall != nil {
-			e.Recall(a.FH, false)
-		}
-		if c.state.flying() {
-			// It may be in the answer to an OPEN that is on its way: then it goes back at once.
-			return nfs4.NFS4ERR_DELAY
-		}
-		return nfs4.NFS4ERR_BAD_STATEID
-	case *nfs4.CBRecallAnyArgs: // 20.6: we keep nothing that could be recalled
+		return c.recall(a)
+	case *nfs4.CBRecallAnyArgs: // 20.6
 		if e.Recall != nil {
 			e.Recall("", true)
 		}
@@ -222,8 +218,6 @@ func (c *Client) callback(sess *session, args nfs4.CBArgs) nfs4.Status {
 		sess.slots.setTarget(a.TargetHighestSlotID)
 		c.askChore(choreRenew) // sa_highest_slotid tells the server that we obey
 		return nfs4.NFS4_OK
-	case *nfs4.CBGetattrArgs: // 20.1: of a write delegation, which we never have
-		return nfs4.NFS4ERR_BADHANDLE
 	case *nfs4.CBRecallableObjAvailArgs, *nfs4.CBWantsCancelledArgs, *nfs4.CBPushDelegArgs:
 		return nfs4.NFS4ERR_NOTSUPP // we want none
 	case *nfs4.CBLayoutrecallArgs:
@@ -231,11 +225,4 @@ func (c *Client) callback(sess *session, args nfs4.CBArgs) nfs4.Status {
 	default: // CB_NOTIFY, CB_NOTIFY_DEVICEID, CB_OFFLOAD
 		return nfs4.NFS4ERR_NOTSUPP
 	}
-}
-
-// flying tells whether an OPEN is without an answer.
-func (t *stateTable) flying() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.flights) > 0
 }

@@ -34,6 +34,9 @@ func (c *Client) checkAll(ctx context.Context, sess *session) error {
 		}
 	}
 	t.mu.Unlock()
+	if err := c.checkDelegs(ctx, sess); err != nil {
+		return err
+	}
 	return c.check(ctx, sess, list)
 }
 

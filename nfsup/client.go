@@ -156,6 +156,7 @@ func (c *Client) Close(ctx context.Context) error {
 	first := c.closing.CompareAndSwap(false, true)
 	var err error
 	if first {
+		c.returnAll(ctx)
 		err = errors.Join(c.closeState(ctx), c.destroy(ctx))
 		c.tellState()
 	}

@@ -69,9 +69,13 @@ type Events struct {
 	LockAvailable func(fh nfs4.FH, lockOwner UpOwner)
 	// Revoked says that state is lost. The Client has forgotten it already.
 	Revoked func(Revocation)
-	// Recall says that the server asked for recallable state back (20.2, 20.6). The Client holds none of
-	// its own accord and has answered.
+	// Recall says that the server wants the delegation of a file back (20.2), or some of all (any, 20.6).
+	// It has its answer already; [Client.ReturnDelegation] is to follow soon. If nil, it follows by itself.
 	Recall func(fh nfs4.FH, any bool)
+	// DelegationLost says that a delegation was revoked, or not given again after a restart.
+	DelegationLost func(fh nfs4.FH)
+	// DelegationAttr answers CB_GETATTR for a file of which a write delegation is held.
+	DelegationAttr func(fh nfs4.FH) (change, size uint64, ok bool)
 	// ServerRestarted says that the server forgot this client, most likely because it restarted: new
 	// client ID, and reclaims begin. LeaseLost is the same when the lease was over by our own clock.
 	ServerRestarted func()

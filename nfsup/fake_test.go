@@ -31,6 +31,7 @@ type fake struct {
 	sessions map[nfs4.SessionID]*fakeSession
 	opens    []*fakeOpen
 	locks    []*fakeLock
+	delegs   []*fakeDeleg
 	grace    bool
 	conns    map[*rpc.Conn]bool
 	ran      map[nfs4.OpNum]int // executed, not replayed
@@ -42,6 +43,7 @@ type fake struct {
 	flags  uint32
 	minor  uint32 // the highest there is
 	retain bool
+	deleg  bool // delegations are given to who wants one
 	// noCount makes it not tell its count of CREATE_SESSION for a confirmed client, as 18.35.3 allows.
 	noCount bool
 	// before is called before an operation runs, without a mutex, and may block; not NFS4_OK is its answer.
@@ -76,6 +78,14 @@ type fakeOpen struct {
 	sid          nfs4.Stateid
 	access, deny uint32
 	revoked      bool
+}
+
+type fakeDeleg struct {
+	client  *fakeClient
+	fh      nfs4.FH
+	typ     uint32
+	sid     nfs4.Stateid
+	revoked bool
 }
 
 type fakeLock struct {
@@ -153,6 +163,7 @@ func (s *fake) restart(grace bool) {
 	s.grace = grace
 	clear(s.clients)
 	clear(s.sessions)
+	s.delegs = nil
 	s.opens, s.locks = nil, nil
 	s.mu.Unlock()
 	s.hangUp()
@@ -467,6 +478,13 @@ func (s *fake) run(cur *cursor, a nfs4.Args) nfs4.Res {
 		s.opens = slices.DeleteFunc(s.opens, func(x *fakeOpen) bool { return x == o })
 		s.locks = slices.DeleteFunc(s.locks, func(l *fakeLock) bool { return l.open == o })
 		return &nfs4.CloseRes{OpenStateid: nfs4.InvalidStateid}
+	case *nfs4.DelegreturnArgs:
+		n := len(s.delegs)
+		s.delegs = slices.DeleteFunc(s.delegs, func(d *fakeDeleg) bool { return d.sid.Other == a.Stateid.Other })
+		if len(s.delegs) == n {
+			return fail(nfs4.NFS4ERR_BAD_STATEID)
+		}
+		return &nfs4.DelegreturnRes{}
 	case *nfs4.OpenDowngradeArgs:
 		o := s.findOpen(a.OpenStateid.Other)
 		switch {
@@ -512,12 +530,22 @@ func (s *fake) run(cur *cursor, a nfs4.Args) nfs4.Res {
 					st = nfs4.NFS4ERR_ADMIN_REVOKED
 				}
 			}
+			for _, d := range s.delegs {
+				switch {
+				case d.sid.Other != sid.Other:
+				case d.revoked:
+					st = nfs4.NFS4ERR_DELEG_REVOKED
+				default:
+					st = nfs4.NFS4_OK
+				}
+			}
 			r.StatusCodes = append(r.StatusCodes, st)
 		}
 		return r
 	case *nfs4.FreeStateidArgs:
 		s.opens = slices.DeleteFunc(s.opens, func(o *fakeOpen) bool { return o.sid.Other == a.Stateid.Other })
 		s.locks = slices.DeleteFunc(s.locks, func(l *fakeLock) bool { return l.sid.Other == a.Stateid.Other })
+		s.delegs = slices.DeleteFunc(s.delegs, func(d *fakeDeleg) bool { return d.sid.Other == a.Stateid.Other })
 		return &nfs4.FreeStateidRes{}
 	}
 	return fail(nfs4.NFS4ERR_NOTSUPP)
@@ -588,7 +616,43 @@ func (s *fake) open(cur *cursor, client *fakeClient, a *nfs4.OpenArgs) nfs4.Res 
 	mine.deny |= a.ShareDeny
 	mine.sid.Seqid++
 	cur.fh = fh
-	return &nfs4.OpenRes{Stateid: mine.sid, Rflags: nfs4.OPEN4_RESULT_MAY_NOTIFY_LOCK}
+	return &nfs4.OpenRes{Stateid: mine.sid, Rflags: nfs4.OPEN4_RESULT_MAY_NOTIFY_LOCK, Delegation: s.delegate(client, fh, a)}
+}
+
+func (s *fake) delegate(client *fakeClient, fh nfs4.FH, a *nfs4.OpenArgs) nfs4.OpenDelegation {
+	typ := uint32(nfs4.OPEN_DELEGATE_NONE)
+	switch {
+	case !s.deleg:
+	case a.Claim.Type == nfs4.CLAIM_PREVIOUS:
+		typ = a.Claim.DelegateType
+	case a.ShareAccess&nfs4.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK == nfs4.OPEN4_SHARE_ACCESS_WANT_READ_DELEG:
+		typ = nfs4.OPEN_DELEGATE_READ
+	case a.ShareAccess&nfs4.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK == nfs4.OPEN4_SHARE_ACCESS_WANT_ANY_DELEG:
+		typ = nfs4.OPEN_DELEGATE_WRITE
+	}
+	if typ == nfs4.OPEN_DELEGATE_NONE {
+		return nfs4.OpenDelegation{}
+	}
+	for _, d := range s.delegs {
+		if d.client == client && d.fh == fh {
+			return nfs4.OpenDelegation{Type: d.typ, Stateid: d.sid}
+		}
+	}
+	d := &fakeDeleg{client: client, fh: fh, typ: typ, sid: s.newStateid()}
+	s.delegs = append(s.delegs, d)
+	return nfs4.OpenDelegation{Type: typ, Stateid: d.sid, SpaceLimit: nfs4.SpaceLimit{By: nfs4.NFS_LIMIT_SIZE}}
+}
+
+// delegOf is the delegation of a file; nil if there is none.
+func (s *fake) delegOf(fh nfs4.FH) *fakeDeleg {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.delegs {
+		if d.fh == fh {
+			return d
+		}
+	}
+	return nil
 }
 
 func (s *fake) conflict(owner string, fh nfs4.FH, r Range, write bool) *nfs4.LockDenied {

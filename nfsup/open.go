@@ -82,7 +82,7 @@ func (c *Client) openFile(ctx context.Context, cred *rpc.Cred, a *OpenArgs, comm
 			return refuse(res)
 		}
 		opened, before, landed, lost = c.state.opened(openKey{a.Owner, reply.FH}, cred, inc, r.Stateid, m)
-		c.dropDelegation(cred, reply.FH, &r.Delegation)
+		c.delegated(cred, reply.FH, &r.Delegation, inc, a.Want != DelegNone)
 		return nil
 	}
 	f := c.state.takeOff(a.Owner)
@@ -108,7 +108,7 @@ func (c *Client) openOps(a *OpenArgs) []nfs4.Args {
 	owner := c.state.owner(a.Owner)
 	c.state.mu.Unlock()
 	open := &nfs4.OpenArgs{
-		ShareAccess: a.Access | nfs4.OPEN4_SHARE_ACCESS_WANT_NO_DELEG,
+		ShareAccess: a.Access | a.Want.want(),
 		ShareDeny:   a.Deny,
 		Owner:       owner,
 	}

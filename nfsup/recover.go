@@ -225,22 +225,24 @@ func (c *Client) readLease(ctx context.Context, sess *session) error {
 // lost. An error means that the session was lost first; what was reclaimed by then counts.
 func (c *Client) reclaimAll(ctx context.Context, sess *session, rec *Recovery) error {
 	opens, forbidden := c.state.toReclaim(sess.incarnation)
-	if len(opens) == 0 {
-		return nil
-	}
 	if forbidden != nil {
 		for _, o := range opens {
 			c.lose(o, forbidden, rec)
 		}
+		c.dropOldDelegs(sess.incarnation)
 		return nil
 	}
 	limit, _, _ := sess.slots.use()
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(min(limit, 64))
 	for _, o := range opens {
-		g.Go(func() error { return c.reclaimOpen(ctx, sess, o, rec) })
+		g.Go(func() error { return c.reclaimOpen(gctx, sess, o, rec) })
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	c.dropOldDelegs(sess.incarnation)
+	return nil
 }
 
 // reclaimPatience is how long a reclaim is repeated after NFS4ERR_DELAY before it counts as lost.
@@ -260,12 +262,12 @@ func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, r
 				ShareAccess: access,
 				ShareDeny:   deny,
 				Owner:       nfs4.StateOwner{ClientID: sess.clientID, Owner: string(o.key.owner[:])},
-				Claim:       nfs4.OpenClaim{Type: nfs4.CLAIM_PREVIOUS},
+				Claim:       nfs4.OpenClaim{Type: nfs4.CLAIM_PREVIOUS, DelegateType: c.state.claimType(o.key.fh, sess.incarnation)},
 			}}),
 			use: func(res []nfs4.Res) error {
 				r := res[1].(*nfs4.OpenRes)
 				sid = r.Stateid
-				c.dropDelegation(o.cred, o.key.fh, &r.Delegation)
+				c.delegReclaimed(o.cred, o.key.fh, &r.Delegation, sess.incarnation)
 				return nil
 			},
 		})

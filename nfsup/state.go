@@ -63,6 +63,8 @@ type stateTable struct {
 	opens    map[openKey]*openState
 	locks    map[lockKey]*lockState
 	flights  map[UpOwner]map[*flight]struct{} // OPENs without an answer
+	delegs   map[nfs4.FH]*delegState
+	early    [][12]byte // delegations that were recalled before they came
 	records  records
 
 	vow       bool          // RECLAIM_COMPLETE was sent, or will be: no reclaim of a caller begins any more
@@ -79,6 +81,7 @@ func (t *stateTable) init(vow bool) {
 	t.opens = make(map[openKey]*openState)
 	t.locks = make(map[lockKey]*lockState)
 	t.flights = make(map[UpOwner]map[*flight]struct{})
+	t.delegs = make(map[nfs4.FH]*delegState)
 }
 
 func (t *stateTable) setClientID(id uint64) {
@@ -176,6 +179,9 @@ func (t *stateTable) land(owner UpOwner, f *flight) {
 	delete(t.flights[owner], f)
 	if len(t.flights[owner]) == 0 {
 		delete(t.flights, owner)
+	}
+	if len(t.flights) == 0 {
+		t.early = nil
 	}
 	close(f.landed)
 }
