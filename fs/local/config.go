@@ -26,8 +26,8 @@ type Config struct {
 	// Unprivileged allows to run without the capabilities of root: then everything is done as the
 	// user of the daemon, whoever asks, and the handle table is used. Without it New refuses.
 	Unprivileged bool
-	// MaxFiles bounds the descriptors that are kept open, locks apart; 0 means half of
-	// RLIMIT_NOFILE, which New raises as far as it is allowed to.
+	// MaxFiles bounds the descriptors that are kept open; 0 means half of RLIMIT_NOFILE, which New
+	// raises as far as it is allowed to. Half of them may have locks, of any number of owners each.
 	MaxFiles int
 	// Logger hears what is worth knowing; nil is slog.Default.
 	Logger *slog.Logger

@@ -35,7 +35,7 @@ type files struct {
 	lru   *list.List        // guarded by mu; of *file, all that are in m, the last used first
 	timer stopper           // guarded by mu; pending sweep, or nil
 	ended bool              // guarded by mu
-	locks atomic.Int64      // descriptors of lock owners
+	locks atomic.Int64      // files with locks
 }
 
 type stopper interface{ Stop() bool }
@@ -70,7 +70,7 @@ func (c *files) init(b *Backend, limit int) {
 	c.m, c.holds, c.lru = make(map[fileKey]*file), make(map[fileKey]int), list.New()
 }
 
-// maxLockFiles bounds the descriptors of lock owners.
+// maxLockFiles bounds the files with locks: the descriptor that carries the locks of one cannot be closed.
 func (c *files) maxLockFiles() int64 { return int64(c.max)/2 + 1 }
 
 // get returns the file open for reading, or for reading and writing; release must follow. It asks

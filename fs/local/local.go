@@ -314,9 +314,8 @@ func (b *Backend) Close(ctx context.Context) error {
 		return nil
 	}
 	b.polls.stop()
-	err := b.files.close()
-	b.states.close()
-	err = errors.Join(err, b.change.close())
+	b.states.close(&b.files)
+	err := errors.Join(b.files.close(), b.change.close())
 	if b.table != nil {
 		err = errors.Join(err, b.table.close())
 	}

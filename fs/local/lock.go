@@ -14,26 +14,17 @@ import (
 	"holdfast/fs"
 )
 
-// A holder is a lock-owner on one file. What it holds is kept here, and shown to the programs of
-// this host by OFD locks on a descriptor of its own: with one descriptor per holder the kernel judges
-// between holders, and between them and local programs, as we do.
+// A holder is a lock-owner on one file. Who may lock what is decided here, between our own owners, by
+// the union of all that they hold. The kernel is shown that union, by OFD locks of one descriptor for
+// the whole file, the one that I/O uses too: so the number of owners costs no descriptors, and what the
+// kernel refuses is in the hands of a program of this host.
 //
 // The kernel's offsets end at 2^63-1. What is beyond is kept here only; no local program can ask for
 // it.
 type holder struct {
+	owner fs.Owner              // immutable
 	set   fs.RangeSet           // guarded by fileState.mu
 	under map[fs.Owner]struct{} // guarded by fileState.mu; opens under which it locked, empty for none (NLM)
-	fd    int                   // changed in the turn; -1 while nothing is held
-	write bool                  // fd may carry write locks
-	files *files
-}
-
-func (h *holder) closeFD() {
-	if h.fd >= 0 {
-		closeFD(h.fd)
-		h.files.locks.Add(-1)
-		h.fd = -1
-	}
 }
 
 // flock is the kernel's form of a range. ok is false if the kernel cannot know it.
@@ -104,15 +95,28 @@ func testKernel(fd int, r fs.Range, t fs.LockType) (*fs.DeniedError, error) {
 
 // denied looks for a lock of another owner. f.mu is held.
 func (f *fileState) denied(owner fs.Owner, r fs.Range, t fs.LockType) *fs.DeniedError {
-	for other, h := range f.locks {
+	var held fs.RangeSet
+	h := f.locks[owner]
+	if h != nil {
+		held = h.set
+	}
+	p, ok := f.union.conflict(h, held, r, t)
+	if !ok {
+		return nil
+	}
+	if w := p.writer; w != nil {
+		l, _ := w.set.Conflict(r, t)
+		return &fs.DeniedError{Range: l.Range, Type: l.Type, Owner: w.owner}
+	}
+	for other, o := range f.locks {
 		if other == owner {
 			continue
 		}
-		if l, ok := h.set.Conflict(r, t); ok {
+		if l, ok := o.set.Conflict(r, t); ok {
 			return &fs.DeniedError{Range: l.Range, Type: l.Type, Owner: other}
 		}
 	}
-	return nil
+	return &fs.DeniedError{Range: p.Range, Type: fs.ReadLock} // not reached: the readers are among f.locks
 }
 
 var errBadLock = errors.New("not a lock")
@@ -178,27 +182,24 @@ func (b *Backend) lock(cred *fs.Cred, f *fileState, req *fs.LockRequest) (denied
 	if denied != nil {
 		return denied, nil, nil
 	}
-	if h == nil {
-		h = &holder{fd: -1, under: make(map[fs.Owner]struct{}), files: &b.files}
-	}
-	if err := b.lockFD(f, h, held, write, req.Type); err != nil {
+	if err := b.lockFile(f, write, req.Type); err != nil {
 		return nil, nil, err
 	}
+	// The union over the range becomes what is asked for, whatever it was: one call, which the kernel
+	// obeys wholly or not at all.
 	for tries := 0; ; tries++ {
-		err = setKernel(h.fd, req.Range, req.Type)
+		err = setKernel(f.lockFD.fd, req.Range, req.Type)
 		if err == nil || !isErrno(err, syscall.EAGAIN, syscall.EACCES) {
 			break
 		}
 		// Unlocked between the two calls: try again, but not for ever.
 		var e error
-		if denied, e = testKernel(h.fd, req.Range, req.Type); e != nil || denied != nil || tries == 3 {
+		if denied, e = testKernel(f.lockFD.fd, req.Range, req.Type); e != nil || denied != nil || tries == 3 {
 			break
 		}
 	}
 	if err != nil {
-		if len(held) == 0 {
-			h.closeFD()
-		}
+		b.endLocks(f)
 		if !isErrno(err, syscall.EAGAIN, syscall.EACCES) {
 			return nil, nil, err
 		}
@@ -209,11 +210,19 @@ func (b *Backend) lock(cred *fs.Cred, f *fileState, req *fs.LockRequest) (denied
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	h.set = held.With(req.Range, req.Type)
-	if !req.OpenOwner.IsZero() {
-		h.under[req.OpenOwner] = struct{}{}
+	if h == nil {
+		h = &holder{owner: req.LockOwner, under: make(map[fs.Owner]struct{})}
+		f.locks[req.LockOwner] = h
 	}
-	f.locks[req.LockOwner] = h
+	f.union = f.union.set(h, held, req.Range, req.Type)
+	h.set = held.With(req.Range, req.Type)
+	if o := f.opens[req.OpenOwner]; o != nil {
+		h.under[req.OpenOwner] = struct{}{}
+		if o.lockers == nil {
+			o.lockers = make(map[*holder]struct{})
+		}
+		o.lockers[h] = struct{}{}
+	}
 	f.dropWaits(req.LockOwner, req.Range, &b.polls)
 	if req.Type == fs.ReadLock && held.Overlaps(req.Range) {
 		freed = f.takeWaits(req.Range, &b.polls)
@@ -245,48 +254,94 @@ func (b *Backend) mayLock(cred *fs.Cred, f *fileState, req *fs.LockRequest) (wri
 	return write, b.mayIO(cred, f.h, file.fd, write)
 }
 
-// lockFD sees to it that the holder has a descriptor that can carry the lock.
-func (b *Backend) lockFD(f *fileState, h *holder, held fs.RangeSet, write bool, t fs.LockType) error {
-	if h.fd >= 0 && (h.write || t == fs.ReadLock) {
+// lockFile sees to it that the file has a descriptor that can carry the lock, in the turn. write says
+// that it may be open for writing.
+func (b *Backend) lockFile(f *fileState, write bool, t fs.LockType) error {
+	old := f.lockFD
+	if old != nil && (old.key.write || t == fs.ReadLock) {
 		return nil
 	}
-	if b.files.locks.Add(1) > b.files.maxLockFiles() {
+	if old == nil && b.files.locks.Add(1) > b.files.maxLockFiles() {
 		b.files.locks.Add(-1)
-		return fs.E("", fs.Delay, fmt.Errorf("more than %d lock owners", b.files.maxLockFiles()))
+		return fs.E("", fs.Delay, fmt.Errorf("more than %d files with locks", b.files.maxLockFiles()))
 	}
-	fd, err := b.openForLock(f.h, write)
-	if err != nil {
-		b.files.locks.Add(-1)
-		return err
-	}
-	// The old descriptor was open for reading only, so all it holds is shared, and can be held twice
-	// for a moment: nothing is let go in between.
-	if h.fd >= 0 {
-		for _, l := range held {
-			if err := setKernel(fd, l.Range, l.Type); err != nil {
-				closeFD(fd)
+	file := b.files.cached(f.h, true)
+	if file == nil {
+		var err error
+		if file, err = b.files.get(f.h, write); err != nil {
+			if old == nil {
 				b.files.locks.Add(-1)
+			}
+			return err
+		}
+	}
+	if old != nil {
+		// It was open for reading only, so all it holds is shared, and can be held twice for a moment:
+		// nothing is let go in between.
+		f.mu.Lock()
+		all := f.union.kernel(allBytes)
+		f.mu.Unlock()
+		for _, l := range all {
+			if l.Type == fs.NoLock {
+				continue
+			}
+			if err := setKernel(file.fd, l.Range, l.Type); err != nil {
+				b.unlockFile(file)
 				return err
 			}
 		}
-		h.closeFD()
+		b.unlockFile(old)
 	}
-	h.fd, h.write = fd, write
+	f.lockFD = file
 	return nil
 }
 
-// openForLock opens the file anew: OFD locks belong to the open file description. In the table the
-// handle may not lead to it any more, but then it is open.
-func (b *Backend) openForLock(h fs.Handle, write bool) (int, error) {
-	if f := b.files.cached(h, write); f != nil {
-		defer b.files.release(f)
-		flags := unix.O_RDONLY
-		if write {
-			flags = unix.O_RDWR
-		}
-		return b.reopen(f.fd, flags)
+// allBytes is the whole file. To unlock it the kernel needs no memory, so it cannot fail.
+var allBytes = fs.Range{Last: math.MaxUint64}
+
+// unlockFile takes all locks from a descriptor, which may live on for I/O, and gives it back.
+func (b *Backend) unlockFile(file *file) {
+	if err := setKernel(file.fd, allBytes, fs.NoLock); err != nil {
+		b.log.Error("the kernel does not unlock a file", "err", err)
 	}
-	return b.files.open(h, write)
+	b.files.release(file)
+}
+
+// endLocks gives the descriptor of locks back if nothing is locked any more, in the turn.
+func (b *Backend) endLocks(f *fileState) {
+	f.mu.Lock()
+	over := f.lockFD != nil && len(f.union) == 0
+	f.mu.Unlock()
+	if over {
+		b.unlockFile(f.lockFD)
+		b.files.locks.Add(-1)
+		f.lockFD = nil
+	}
+}
+
+// unlock takes r from the owner, here and in the kernel, in the turn. Where the kernel wants memory for
+// that and has none, what it did not unlock stays the owner's, and the error says so.
+func (b *Backend) unlock(f *fileState, h *holder, r fs.Range) (freed []*wait, err error) {
+	f.mu.Lock()
+	runs := f.union.alone(h.set, r)
+	f.mu.Unlock()
+	done := r
+	for _, run := range runs {
+		if err = setKernel(f.lockFD.fd, run, fs.NoLock); err != nil {
+			if run.First == r.First {
+				return nil, err
+			}
+			done.Last = run.First - 1
+			break
+		}
+	}
+	f.mu.Lock()
+	f.union = f.union.set(h, h.set, done, fs.NoLock)
+	h.set = h.set.With(done, fs.NoLock)
+	freed = f.takeWaits(done, &b.polls)
+	f.mu.Unlock()
+	b.endLocks(f)
+	return freed, err
 }
 
 // Unlock is of fs.Backend.
@@ -310,21 +365,12 @@ func (b *Backend) Unlock(ctx context.Context, cred *fs.Cred, owner fs.Owner, fil
 	f.mu.Lock()
 	h := f.locks[owner]
 	f.mu.Unlock()
-	if h == nil || h.fd < 0 {
+	if h == nil {
 		return nil
 	}
-	if err := setKernel(h.fd, r, fs.NoLock); err != nil {
-		return failure(op, err)
-	}
-	f.mu.Lock()
-	h.set = h.set.With(r, fs.NoLock)
-	if len(h.set) == 0 {
-		h.closeFD()
-	}
-	freed := f.takeWaits(r, &b.polls)
-	f.mu.Unlock()
+	freed, err := b.unlock(f, h, r)
 	b.announce(file, freed)
-	return nil
+	return failure(op, err)
 }
 
 // TestLock is of fs.Backend.
@@ -359,13 +405,12 @@ func (b *Backend) TestLock(ctx context.Context, cred *fs.Cred, owner fs.Owner, f
 func (b *Backend) test(f *fileState, owner fs.Owner, r fs.Range, t fs.LockType) (*fs.DeniedError, error) {
 	f.mu.Lock()
 	denied := f.denied(owner, r, t)
-	h := f.locks[owner]
 	f.mu.Unlock()
 	if denied != nil {
 		return denied, nil
 	}
-	if h != nil && h.fd >= 0 {
-		return testKernel(h.fd, r, t)
+	if f.lockFD != nil {
+		return testKernel(f.lockFD.fd, r, t)
 	}
 	// Nothing of ours conflicts, so what the kernel finds is another program's.
 	file, err := b.files.get(f.h, false)
@@ -401,6 +446,11 @@ func (b *Backend) ReleaseLockOwner(ctx context.Context, owner fs.Owner, file fs.
 		return fs.E(op, fs.LocksHeld, fmt.Errorf("%d ranges", len(h.set)))
 	}
 	delete(f.locks, owner)
+	for o := range h.under {
+		if o := f.opens[o]; o != nil {
+			delete(o.lockers, h)
+		}
+	}
 	return nil
 }
 

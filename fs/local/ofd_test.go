@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 }
 
 // localProgram obeys lines "lock|unlock|test r|w first length" on a file with POSIX locks, as fcntl(2) has
-// had them for ever, and answers "ok", "denied" or an error.
+// had them for ever, and answers "ok", "denied" or an error. "scan" with a type, an offset and a number of
+// bytes answers a letter for each of these: w or r where another has a lock of that type, - where none has.
 func localProgram(path string) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -48,6 +49,10 @@ func localProgram(path string) {
 		fl := unix.Flock_t{}
 		if _, err := fmt.Sscan(in.Text(), &verb, &typ, &fl.Start, &fl.Len); err != nil {
 			fmt.Println(err)
+			continue
+		}
+		if verb == "scan" {
+			fmt.Println(scan(f, fl.Start, fl.Len))
 			continue
 		}
 		fl.Type = map[string]int16{"r": unix.F_RDLCK, "w": unix.F_WRLCK}[typ]
@@ -68,6 +73,19 @@ func localProgram(path string) {
 			fmt.Println("ok")
 		}
 	}
+}
+
+// scan looks at each byte alone.
+func scan(f *os.File, first, n int64) string {
+	out := make([]byte, n)
+	for i := range out {
+		fl := unix.Flock_t{Type: unix.F_WRLCK, Start: first + int64(i), Len: 1}
+		if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &fl); err != nil {
+			return err.Error()
+		}
+		out[i] = map[int16]byte{unix.F_UNLCK: '-', unix.F_RDLCK: 'r', unix.F_WRLCK: 'w'}[fl.Type]
+	}
+	return string(out)
 }
 
 // program is another process with the file open.
@@ -98,15 +116,23 @@ func newProgram(t testing.TB, path string) *program {
 	return &program{t, in, bufio.NewReader(out)}
 }
 
-func (p *program) says(want, format string, args ...any) {
+// ask sends a line and returns the answer.
+func (p *program) ask(format string, args ...any) string {
 	p.t.Helper()
-	line := fmt.Sprintf(format, args...)
-	if _, err := fmt.Fprintln(p.in, line); err != nil {
+	if _, err := fmt.Fprintf(p.in, format+"\n", args...); err != nil {
 		p.t.Fatal(err)
 	}
 	got, err := p.out.ReadString('\n')
-	if err != nil || strings.TrimSpace(got) != want {
-		p.t.Errorf("the local program: %s: %q %v, want %s", line, got, err, want)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.TrimSpace(got)
+}
+
+func (p *program) says(want, format string, args ...any) {
+	p.t.Helper()
+	if got := p.ask(format, args...); got != want {
+		p.t.Errorf("the local program: %s: %q, want %s", fmt.Sprintf(format, args...), got, want)
 	}
 }
 
@@ -214,7 +240,7 @@ func TestLocksMeetLocalPrograms(t *testing.T) {
 		p.says("ok", "lock w 0 0")
 		p.says("ok", "unlock w 0 0")
 		if n := b.files.locks.Load(); n != 0 {
-			t.Errorf("%d descriptors of locks are left", n)
+			t.Errorf("%d files with locks are left", n)
 		}
 	})
 }

@@ -274,7 +274,8 @@ func (b *Backend) openOwner(ctx context.Context, cred *fs.Cred, req *fs.OpenRequ
 	} else {
 		defer b.files.unhold(o.kept)
 	}
-	o.access, o.deny, o.kept = access, deny, kept
+	f.setModes(o, access, deny)
+	o.kept = kept
 	f.mu.Unlock()
 	return nil
 }
@@ -337,7 +338,8 @@ func (b *Backend) Downgrade(ctx context.Context, owner fs.Owner, h fs.Handle, ac
 	}
 	f.mu.Lock()
 	old := o.kept
-	o.access, o.deny, o.kept = access, deny, kept
+	f.setModes(o, access, deny)
+	o.kept = kept
 	f.mu.Unlock()
 	b.files.unhold(old)
 	return nil
@@ -365,21 +367,30 @@ func (b *Backend) CloseFile(ctx context.Context, owner fs.Owner, h fs.Handle) er
 		f.mu.Unlock()
 		return fs.E(op, fs.BadStateid, errNoOpen)
 	}
-	delete(f.opens, owner)
-	var freed []*wait
-	for name, l := range f.locks {
-		if _, ok := l.under[owner]; !ok {
-			continue
-		}
-		if delete(l.under, owner); len(l.under) > 0 {
-			continue
-		}
-		delete(f.locks, name)
-		l.closeFD() // which ends the OFD locks; a descriptor without data to write does not wait
-		for _, held := range l.set {
-			freed = append(freed, f.takeWaits(held.Range, &b.polls)...)
+	var last []*holder // locked under no other open
+	for l := range o.lockers {
+		if len(l.under) == 1 {
+			last = append(last, l)
 		}
 	}
+	f.mu.Unlock()
+	var freed []*wait
+	for _, l := range last {
+		some, err := b.unlock(f, l, allBytes)
+		freed = append(freed, some...)
+		if err != nil { // the open stays, and what is still locked under it
+			b.announce(h, freed)
+			return failure(op, err)
+		}
+	}
+	f.mu.Lock()
+	for l := range o.lockers {
+		if delete(l.under, owner); len(l.under) == 0 {
+			delete(f.locks, l.owner)
+		}
+	}
+	delete(f.opens, owner)
+	f.modes.add(-1, o.access, o.deny)
 	f.mu.Unlock()
 	b.files.unhold(o.kept)
 	b.announce(h, freed)

@@ -25,16 +25,49 @@ type fileState struct {
 	users int           // guarded by states.mu; calls that have a pointer to it
 	turn  chan struct{} // of length 1
 
+	lockFD *file // carries the kernel's locks; in use while there are locks, else nil; changed in the turn
+
 	mu    sync.Mutex
 	opens map[fs.Owner]*openState // guarded by mu
+	modes modes                   // guarded by mu; of all opens
+	union union                   // guarded by mu; of all that locks hold
 	locks map[fs.Owner]*holder    // guarded by mu
 	waits []*wait                 // guarded by mu; first come, first served
 }
 
 // openState is an open of one owner.
 type openState struct {
-	access, deny fs.Share // guarded by fileState.mu
-	kept         fileKey  // the descriptor that is held for it; changed in the turn
+	access, deny fs.Share             // guarded by fileState.mu
+	lockers      map[*holder]struct{} // guarded by fileState.mu; owners that locked under it
+	kept         fileKey              // the descriptor that is held for it; changed in the turn
+}
+
+// modes counts opens by each bit of their modes, so that who conflicts with nobody need not look at all.
+type modes struct{ access, deny [2]int }
+
+// add counts n more opens of these modes, or -n fewer.
+func (m *modes) add(n int, access, deny fs.Share) {
+	for i := range m.access {
+		m.access[i] += n * int(access>>i&1)
+		m.deny[i] += n * int(deny>>i&1)
+	}
+}
+
+// clash tells whether an open among those counted forbids access or is forbidden by deny.
+func (m *modes) clash(access, deny fs.Share) bool {
+	for i := range m.access {
+		if access>>i&1 != 0 && m.deny[i] > 0 || deny>>i&1 != 0 && m.access[i] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// setModes gives the open these modes. f.mu is held.
+func (f *fileState) setModes(o *openState, access, deny fs.Share) {
+	f.modes.add(-1, o.access, o.deny)
+	o.access, o.deny = access, deny
+	f.modes.add(1, access, deny)
 }
 
 // use gives the state of a file; done must follow.
@@ -146,10 +179,8 @@ func (s *states) judge(io fs.IORef, write bool) (ask bool, err error) {
 			}
 		}
 	default:
-		for _, o := range f.opens {
-			if o.deny&want != 0 {
-				return false, fs.E("", fs.Locked, errDenied)
-			}
+		if f.modes.clash(want, 0) {
+			return false, fs.E("", fs.Locked, errDenied)
 		}
 		return true, nil
 	}
@@ -165,6 +196,13 @@ func (s *states) judge(io fs.IORef, write bool) (ask bool, err error) {
 // conflict looks for an open of another owner that forbids access or is forbidden by deny. f.mu is
 // held.
 func (f *fileState) conflict(owner fs.Owner, access, deny fs.Share) error {
+	others := f.modes
+	if o := f.opens[owner]; o != nil {
+		others.add(-1, o.access, o.deny)
+	}
+	if !others.clash(access, deny) {
+		return nil
+	}
 	for other, o := range f.opens {
 		if other != owner && (o.deny&access != 0 || o.access&deny != 0) {
 			return fs.E("", fs.ShareDenied, fmt.Errorf("open by %v", other))
@@ -173,16 +211,14 @@ func (f *fileState) conflict(owner fs.Owner, access, deny fs.Share) error {
 	return nil
 }
 
-// close closes the descriptors of locks. No call runs any more.
-func (s *states) close() {
+// close gives the descriptors of locks back, and forgets everything. No call runs any more.
+func (s *states) close(c *files) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.m {
-		f.mu.Lock()
-		for _, h := range f.locks {
-			h.closeFD()
+		if f.lockFD != nil {
+			c.release(f.lockFD)
 		}
-		f.mu.Unlock()
 	}
 	s.m = make(map[fs.Handle]*fileState)
 }
