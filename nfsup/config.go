@@ -125,6 +125,7 @@ type Recovery struct {
 	Opens, Locks         int // reclaimed; locks are ranges
 	LostOpens, LostLocks int // see Revoked
 	Took                 time.Duration
+	First                time.Time // when the first open was reclaimed; zero if none was
 	// Completed says that RECLAIM_COMPLETE was sent; false if it is delayed.
 	Completed bool
 	// Resumed says that nothing was reclaimed: the server still had it, and had forgotten nothing.

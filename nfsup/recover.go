@@ -280,7 +280,11 @@ func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, r
 		}
 		c.state.reclaimedOpen(o, sid)
 	}
-	c.state.count(func() { rec.Opens++ })
+	c.state.count(func() {
+		if rec.Opens++; rec.First.IsZero() {
+			rec.First = c.cfg.Clock.Now()
+		}
+	})
 	for _, l := range c.state.locksUnder(o) {
 		if err := c.reclaimLocks(ctx, sess, o, l, rec); err != nil {
 			return err
