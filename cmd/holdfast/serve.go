@@ -141,6 +141,10 @@ func (c *client) localMounts(ctx context.Context) (map[string][]*later, error) {
 // connect mounts the origins. An origin that does not answer is tried again for ever, because a
 // cache host may well boot before its filer; but one that refuses is an error.
 func (c *client) connect(ctx context.Context, reexport bool) error {
+	clients := 1 // without re-export all applications are of one host
+	if reexport {
+		clients = c.in.cfg.Clients
+	}
 	for i := range c.in.cfg.Origins {
 		o := &c.in.cfg.Origins[i]
 		opt, err := o.ParseOptions()
@@ -150,7 +154,7 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 		cfg := remote.Config{
 			Name: o.Name, Server: o.Addr(opt), Path: o.Path, Minor: opt.Minor, NConnect: opt.NConnect,
 			Journal: c.in.journal, Recovery: remote.Recovery(c.in.cfg.Recovery.Value), Reexport: reexport, Retain: true,
-			Clients: c.in.cfg.Clients, Dead: c.dead,
+			Clients: clients, Dead: c.dead,
 			Times: remote.AttrTimes{RegMin: opt.AcRegMin, RegMax: opt.AcRegMax, DirMin: opt.AcDirMin, DirMax: opt.AcDirMax},
 			Soft:  !opt.Hard, SoftTime: opt.Timeout, Logger: c.in.log,
 		}

@@ -66,7 +66,7 @@ func (r *Remote) Lock(ctx context.Context, cred *fs.Cred, req *fs.LockRequest) e
 	if isDenied {
 		return r.denied(denied)
 	}
-	return r.fail("LOCK", err, req.File)
+	return r.refusedReclaim(req.Reclaim, r.fail("LOCK", err, req.File))
 }
 
 // unspeakable tells that LOCK cannot say the range: bytes 0 to 2^64-2, whose length is the one that means
@@ -83,6 +83,16 @@ func (r *Remote) countReclaim(err error, granted *atomic.Uint64) {
 	case fs.NoGrace, fs.ReclaimBad, fs.ReclaimConflict:
 		r.stats.refusedReclaims.Add(1)
 	}
+}
+
+// refusedReclaim makes ReclaimBad of NoGrace where other reclaims can succeed. NoGrace would say that the
+// origin takes none, and the server would end grace for all of its clients; but here one stateid, or one of
+// several upstream clients, is lost.
+func (r *Remote) refusedReclaim(reclaim bool, err error) error {
+	if reclaim && r.resumed.Load() && fs.CodeOf(err) == fs.NoGrace {
+		return fs.E("", fs.ReclaimBad, err)
+	}
+	return err
 }
 
 // denied converts the holder of the lock that stands in the way.

@@ -53,7 +53,7 @@ func (r *Remote) openFile(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 		r.countReclaim(err, &r.stats.reclaimedOpens)
 	}
 	if err != nil {
-		return nil, r.fail("OPEN", err, req.File)
+		return nil, r.refusedReclaim(req.Reclaim, r.fail("OPEN", err, req.File))
 	}
 	res, _, err := r.opened(ctx, cred, args, reply, start)
 	return res, err

@@ -451,14 +451,14 @@ func TestRealOriginUnfriendly(t *testing.T) {
 	server, path := originAddr(t)
 	s := site{server, path}
 	dir := t.TempDir()
-	m := s.mount(t, dir, nil)
+	m := s.mount(t, dir, reclaim)
 	must(t, m.ReclaimComplete(t.Context()))
 	d := m.workdir(t)
 	f := m.create(t, d, "f", owner("o"))
 	must(t, m.lock(t, f, owner("o"), owner("l"), 0, 9, false))
 	m.crash()
 
-	m = s.mount(t, dir, nil)
+	m = s.mount(t, dir, reclaim)
 	if _, err := m.GetAttr(t.Context(), root, f); err != nil {
 		t.Fatalf("a handle did not survive the reboot: %v", err)
 	}

@@ -142,6 +142,7 @@ type Remote struct {
 	cfg     Config
 	log     *slog.Logger
 	up      upstream
+	each    []upstream  // the shards that up is made of; immutable
 	id      *identity   // of the first shard
 	who     []*identity // of each
 	layout  layout
@@ -161,6 +162,9 @@ type Remote struct {
 	root   fs.Handle
 	rootFH nfs4.FH
 	came   string // how this incarnation came back to what the last one held
+	// resumed says that some of what the last incarnation held was resumed: then a refused reclaim says
+	// nothing about others.
+	resumed atomic.Bool
 
 	ctx  context.Context // ends with the mount
 	stop context.CancelFunc
@@ -238,11 +242,11 @@ func (r *Remote) dialAll(ctx context.Context) (upstream, error) {
 			all.list = append(all.list, c)
 		}
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		all.Abandon()
 		return nil, dialError(r.cfg.Server, err)
-	case len(list) == 1:
+	}
+	if r.each = all.list; len(list) == 1 {
 		return list[0], nil
 	}
 	return all, nil
@@ -271,7 +275,9 @@ func (r *Remote) dial(ctx context.Context, i int, id *identity) (*nfsup.Client, 
 		return nil, err
 	}
 	info := c.Info()
-	if !info.Resumed {
+	if info.Resumed {
+		r.resumed.Store(true)
+	} else {
 		id.forgetStates()
 	}
 	caps := map[string]string{}

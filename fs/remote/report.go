@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"fmt"
 	"time"
 
 	"holdfast/nfsup"
@@ -59,8 +60,22 @@ type Report struct {
 	Stateids int `json:"stateids"`
 	Waiters  int `json:"waiters"`
 
+	// Shards are the upstream clients, one by one.
+	Shards []Shard `json:"upstream_clients"`
+
 	Reclaims Reclaims `json:"reclaims"`
 	Cache    Cache    `json:"cache"`
+}
+
+// A Shard is one of the clients that we are at the origin.
+type Shard struct {
+	ClientID    string    `json:"client_id"`
+	Resumed     bool      `json:"resumed"`     // it went on as the last incarnation's
+	Incarnation uint32    `json:"incarnation"` // counts how often the origin had forgotten it, from 1
+	Expires     time.Time `json:"lease_expires"`
+	Opens       int       `json:"opens"`
+	Lockers     int       `json:"lock_owners"`
+	Recovering  bool      `json:"recovering"`
 }
 
 // Reclaims counts the origin's answers to reclaims of this incarnation, and losses.
@@ -134,6 +149,13 @@ func (r *Remote) Status() Report {
 	}
 	rep.Owners, rep.Opens, rep.Lockers = r.owners.count()
 	rep.Stateids = info.Opens + info.LockOwners
+	for _, u := range r.each {
+		i := u.Info()
+		rep.Shards = append(rep.Shards, Shard{
+			ClientID: fmt.Sprintf("%016x", i.ClientID), Resumed: i.Resumed, Incarnation: i.Incarnation, Expires: i.LeaseExpires,
+			Opens: i.Opens, Lockers: i.LockOwners, Recovering: i.Recovering,
+		})
+	}
 	c := &r.cache.counters
 	rep.Cache = Cache{
 		AttrHits: c.attrHits.Load(), AttrMisses: c.attrMisses.Load(), NameHits: c.nameHits.Load(), NameMisses: c.nameMisses.Load(),

@@ -18,6 +18,9 @@ import (
 // An origin that was never changed: it drops a client's state when the client says that it restarted.
 func unfriendly(t *testing.T) site { return friendly(t, directory(t), state.RetainNever) }
 
+// reclaim is a mount that tells the origin of a restart.
+func reclaim(c *remote.Config) { c.Recovery = remote.RecoverReclaim }
+
 // testResume holds locks of several end clients at an origin that keeps nothing for a restarted client, and
 // dies again and again: a rival there is denied all along, and what nobody reclaims goes at the end.
 func testResume(t *testing.T, s site, clients int) {
@@ -122,6 +125,14 @@ func TestResume(t *testing.T) {
 	t.Run("four clients", func(t *testing.T) { testResume(t, unfriendly(t), 4) })
 }
 
+// TestRealOriginResume is TestResume at a real server.
+func TestRealOriginResume(t *testing.T) {
+	server, path := originAddr(t)
+	for _, clients := range []int{1, 4} {
+		t.Run(fmt.Sprint(clients, " clients"), func(t *testing.T) { testResume(t, site{server, path}, clients) })
+	}
+}
+
 // TestResumeWithoutStateids: nothing of what is posted was written in time; everything is found by owner.
 func TestResumeWithoutStateids(t *testing.T) {
 	ctx := t.Context()
@@ -222,4 +233,113 @@ func TestNumberOfClientsChanges(t *testing.T) {
 	must(t, m.ReclaimComplete(ctx))
 	m.create(t, d, "g", owner("o"))
 	must(t, m.Close(ctx))
+}
+
+// TestOneClientsTroubleStaysItsOwn: we are away for longer than a lease, and somebody wants one lock. Origins
+// drop the whole client then; but only one of several, and only whose locks it had learn of it.
+func TestOneClientsTroubleStaysItsOwn(t *testing.T) {
+	ctx := t.Context()
+	srv := serve(t, directory(t), t.TempDir(), nil, "", state.Config{Lease: time.Second, CourtesyLimit: time.Hour, Retain: state.RetainNever})
+	s := site{srv.addr, "/export"}
+	troubleStaysAtHome(t, s, func(rival *mounted, rf fs.Handle) {
+		// granted once the lease is over and the origin has noticed
+		for end := time.Now().Add(30 * time.Second); ; {
+			err := rival.lock(t, rf, owner("r"), owner("rl"), 0, 9, false)
+			if err == nil {
+				return
+			}
+			if wants(t, err, fs.Denied); time.Now().After(end) {
+				t.Fatal("the origin keeps an expired client's lock from others")
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	})
+}
+
+// TestRealOriginTrouble is the same at a real server with courtesy (not nfs-ganesha 4.3, which drops all
+// clients a lease after they went silent).
+func TestRealOriginTrouble(t *testing.T) {
+	server, path := originAddr(t)
+	if os.Getenv("HOLDFAST_LONG") == "" {
+		t.Skip("waits for two leases: set HOLDFAST_LONG=1")
+	}
+	troubleStaysAtHome(t, site{server, path}, func(rival *mounted, rf fs.Handle) {
+		wait := time.NewTimer(2*rival.Status().Lease + 2*time.Second) // knfsd looks once in a lease
+		defer wait.Stop()
+		<-wait.C
+		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Second) {
+			err := rival.lock(t, rf, owner("r"), owner("rl"), 0, 9, false)
+			if err == nil {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the origin keeps an expired client's lock from others: %v", err)
+			}
+		}
+	})
+}
+
+// troubleStaysAtHome is away until take has got the lock of one end client at the origin.
+func troubleStaysAtHome(t *testing.T, s site, take func(rival *mounted, rf fs.Handle)) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	many := func(c *remote.Config) { c.Clients = 4 }
+	m := s.mount(t, dir, many)
+	must(t, m.ReclaimComplete(ctx))
+	d := m.workdir(t)
+	end := func(i int, name string) fs.Owner { return fs.Owner{Client: fmt.Sprint("client ", i), Owner: name} }
+	shardOf := map[int]int{} // of end clients
+	var files []fs.Handle
+	for i := 0; i < 8; i++ {
+		before := m.Status().Shards
+		f := m.create(t, d, fmt.Sprint("f", i), end(i, "o"))
+		must(t, m.lock(t, f, end(i, "o"), end(i, "l"), 0, 99, false))
+		files = append(files, f)
+		for n, x := range m.Status().Shards {
+			if x.Opens > before[n].Opens {
+				shardOf[i] = n
+			}
+		}
+	}
+	rival := s.mount(t, t.TempDir(), nil)
+	must(t, rival.ReclaimComplete(ctx))
+	rd := rival.find(t, m, d)
+	var rfiles []fs.Handle
+	for i := range files {
+		rfiles = append(rfiles, rival.create(t, rd, fmt.Sprint("f", i), owner("r")))
+	}
+	settle(t, m)
+	m.crash()
+	take(rival, rfiles[0])
+	m = s.mount(t, dir, many)
+	held, lost := 0, 0
+	for i, f := range files {
+		_, err := m.Open(ctx, root, open(end(i, "o"), f, fs.ShareBoth, true))
+		if err == nil {
+			err = m.lock(t, f, end(i, "o"), end(i, "l"), 0, 99, true)
+		}
+		switch {
+		case shardOf[i] == shardOf[0]:
+			lost++
+			if i == 0 || err != nil { // a server may drop less than the whole client
+				wants(t, err, fs.ReclaimBad)
+			}
+		default:
+			held++
+			if err != nil {
+				t.Errorf("client %d, of shard %d, lost its lock by what happened to shard %d: %v", i, shardOf[i], shardOf[0], err)
+			}
+			wants(t, rival.lock(t, rfiles[i], owner("r"), owner("rl"), 0, 9, false), fs.Denied)
+		}
+	}
+	t.Logf("%d end clients in the shard that had the trouble, %d in others: %v", lost, held, m.Status().Shards)
+	if held == 0 {
+		t.Skip("all end clients came to one shard")
+	}
+	must(t, m.ReclaimComplete(ctx))
+	must(t, m.Close(ctx))
+	must(t, rival.Close(ctx))
 }
