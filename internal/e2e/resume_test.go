@@ -62,17 +62,60 @@ func (d *Daemon) upstream() upstreamView {
 	return s.Origins[0]
 }
 
+// An outside is an origin that is no daemon of ours, and a way to try locks on the origin itself.
+type outside struct {
+	address string // host:port:/path or host:/path
+	dir     string // the exported directory, as the rival sees it
+	rival   func(script string) string
+}
+
+func knfsdOutside(t *testing.T, lease int) outside {
+	k, address := knfsd(t, lease)
+	return outside{address, "/mnt/export", k.sh}
+}
+
+// long tells that tests may take minutes.
+func long() bool { return os.Getenv("HOLDFAST_LONG") != "" }
+
 // TestResumeAtKnfsd: a reboot of serve at an origin that drops restarted clients. All locks are held on,
 // a rival on the origin itself is denied at every moment, and nothing is lost.
-func TestResumeAtKnfsd(t *testing.T) { resumeAt(t, 15, 3) }
+func TestResumeAtKnfsd(t *testing.T) {
+	boots := 1
+	if long() {
+		boots = 4
+	}
+	resumeAt(t, knfsdOutside(t, 15), boots)
+}
+
+// TestResumeAtKnfsdLong is the same with the lease that servers have, 90 s.
+func TestResumeAtKnfsdLong(t *testing.T) {
+	if !long() {
+		t.Skip("takes minutes: set HOLDFAST_LONG=1")
+	}
+	need(t)
+	v := vms(t, "knfsd")[0]
+	v.sh("rpc.nfsd 0 || true") // another lease needs another start
+	t.Cleanup(func() { v.try("rpc.nfsd", "0") })
+	resumeAt(t, knfsdOutside(t, 90), 3)
+}
+
+// TestResumeAtGanesha is the same at nfs-ganesha.
+func TestResumeAtGanesha(t *testing.T) {
+	need(t)
+	boots := 1
+	if long() {
+		boots = 20 // more connections than it notes for a session
+	}
+	resumeAt(t, ganesha(t, 15), boots)
+}
 
 // resumeAt kills serve again and again under lock traffic.
-func resumeAt(t *testing.T, lease, boots int) {
+func resumeAt(t *testing.T, o outside, boots int) {
 	alice := vms(t, "alice")[0]
-	k, origin := knfsd(t, lease)
-	serve, p := reexport(t, origin, scratch(t, "serve-state"))
-	alice.mount(p, "/mnt/export", "/mnt/k", "vers=4.2")
-	k.sh("rm -f /mnt/export/*")
+	serve, p := reexport(t, o.address, scratch(t, "serve-state"))
+	path := o.address[strings.LastIndex(o.address, ":")+1:]
+	o.rival("rm -f " + o.dir + "/*")
+	alice.mount(p, path, "/mnt/k", "vers=4.2")
 	must(t, "alice", alice.hold("whole", "/mnt/k/whole", "write", "0", "0"), "granted")
 	must(t, "alice", alice.hold("ranges", "/mnt/k/f", "write", "0", "50", "write", "50", "50", "unlock", "20", "10", "read", "60", "20"), "granted")
 	must(t, "her data", alice.ask("ranges", "put", "0", "before"), "done")
@@ -81,7 +124,7 @@ func resumeAt(t *testing.T, lease, boots int) {
 	denied := func(when string) {
 		t.Helper()
 		// one call, since each costs a second: both files, and a part of one that she gave back
-		out := k.sh("set +e; lockprobe /mnt/export/whole write 5 5; lockprobe /mnt/export/f write 0 10; lockprobe /mnt/export/f write 65 5; lockprobe /mnt/export/f write 20 10; :")
+		out := o.rival(fmt.Sprintf("set +e; for a in 'whole write 5 5' 'f write 0 10' 'f write 65 5' 'f write 20 10'; do lockprobe %s/$a; done; :", o.dir))
 		if strings.Count(out, "denied") != 3 || strings.Count(out, "granted") != 1 {
 			t.Fatalf("%s: the rival at the origin got %q (I1)", when, out)
 		}
@@ -97,7 +140,7 @@ func resumeAt(t *testing.T, lease, boots int) {
 			t.Fatalf("boot %d: %+v", boot, u)
 		}
 		denied("in grace")
-		until(t, 60*time.Second, "grace is over", func() bool { return serve.phase() == "serving" })
+		until(t, 100*time.Second, "grace is over", func() bool { return serve.phase() == "serving" })
 		must(t, "alice writes on", alice.ask("ranges", "put", "0", fmt.Sprint("boot", boot)), "done")
 		denied("after grace")
 	}
@@ -107,15 +150,18 @@ func resumeAt(t *testing.T, lease, boots int) {
 	if n := count(serve.events(), 0, "lost", ""); n != 0 {
 		t.Errorf("%d locks are said to be lost", n)
 	}
-	must(t, "her data", k.run("cat", "/mnt/export/f"), fmt.Sprint("boot", boots-1))
+	must(t, "her data", o.rival("cat "+o.dir+"/f"), fmt.Sprint("boot", boots-1))
 	must(t, "she gives it back", alice.ask("ranges", "unlock", "0", "0"), "done")
-	must(t, "the rival gets it", k.sh("lockprobe /mnt/export/f write 0 0"), "granted")
+	must(t, "the rival gets it", o.rival("lockprobe "+o.dir+"/f write 0 0"), "granted")
 }
 
 // TestSleeperAtKnfsd: an incarnation is stopped (a paused VM, say), and another goes on from a copy of its
 // journal. What the first does when it wakes up does not arrive: it ends, and says why. A journal that is older
 // than the second incarnation, and so is the first one's, cannot be used any more.
 func TestSleeperAtKnfsd(t *testing.T) {
+	if !long() {
+		t.Skip("takes a minute, and nfsup's own tests have the story: set HOLDFAST_LONG=1")
+	}
 	alice := vms(t, "alice")[0]
 	k, origin := knfsd(t, 15)
 	k.sh("rm -f /mnt/export/*")
