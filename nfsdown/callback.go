@@ -237,6 +237,12 @@ func backCred(sec []nfs4.CallbackSecParms) rpc.Cred {
 
 // NotifyLock tells a waiting lock-owner that it may try again: CB_NOTIFY_LOCK, RFC 8881 20.11. It does not wait.
 func (s *Server) NotifyLock(n state.LockNotice) {
+	if n.Client.Permanent() {
+		if s.lockNotice != nil {
+			s.background(func(context.Context) { s.lockNotice(n) })
+		}
+		return
+	}
 	select {
 	case s.notices <- struct{}{}:
 	default:

@@ -15,15 +15,12 @@ import (
 
 // A compound is a COMPOUND that is being run, RFC 8881 2.3 and 16.2. It belongs to one goroutine.
 type compound struct {
-	s    *Server
-	conn *conn
+	s *Server
+	scope
 	rpc  *rpc.Conn
 	call *rpc.InCall
-	tree *tree // as it was when the request came
 
-	minor     uint32
-	cred      *fs.Cred // as the client sent it
-	anonymous bool     // AUTH_NONE
+	minor uint32
 
 	// req is the slot's request, nil without SEQUENCE; session and client go with it.
 	req    *state.Request
@@ -63,9 +60,7 @@ func (s *Server) compound(cn *conn, rc *rpc.Conn, call *rpc.InCall) {
 		_ = call.Error(rpc.GARBAGE_ARGS, 0, 0)
 		return
 	}
-	c := &compound{s: s, conn: cn, rpc: rc, call: call, tree: s.tree.Load(), minor: h.MinorVersion, limit: unboundLimit, tooBig: nfs4.NFS4ERR_REP_TOO_BIG}
-	c.cred = &fs.Cred{UID: call.Cred.UID, GID: call.Cred.GID, Groups: call.Cred.Groups, Machine: call.Cred.Machine}
-	c.anonymous = call.Cred.Flavor != rpc.AUTH_SYS
+	c := &compound{s: s, scope: s.scopeOf(cn, &call.Cred), rpc: rc, call: call, minor: h.MinorVersion, limit: unboundLimit, tooBig: nfs4.NFS4ERR_REP_TOO_BIG}
 	ctx, leave, err := s.enter()
 	if err != nil {
 		call.Drop()

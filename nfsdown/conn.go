@@ -16,7 +16,10 @@ type conn struct {
 	s    *Server
 	addr netip.Addr
 	port uint16
-	rpc  atomic.Pointer[rpc.Conn] // known from the first call on
+	// local is the address that the client called, not valid if that is not known; datagrams tells UDP.
+	local     netip.Addr
+	datagrams bool
+	rpc       atomic.Pointer[rpc.Conn] // known from the first call on
 
 	mu sync.Mutex
 	// fore are the sessions whose fore channel the connection is bound to.
@@ -36,6 +39,10 @@ func (s *Server) newConn(nc net.Conn) *conn {
 	if a, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.addr, c.port = a.Addr().Unmap(), a.Port()
 	}
+	if a, err := netip.ParseAddrPort(nc.LocalAddr().String()); err == nil && !a.Addr().IsUnspecified() {
+		c.local = a.Addr().Unmap()
+	}
+	c.datagrams = nc.LocalAddr().Network() == "udp"
 	return c
 }
 
@@ -102,11 +109,24 @@ func (c *conn) ServeRPC(_ context.Context, rc *rpc.Conn, call *rpc.InCall) {
 	if c.rpc.Load() == nil {
 		c.rpc.Store(rc)
 	}
+	low, high := uint32(nfs4.Version), uint32(nfs4.Version)
+	p := c.s.programs[call.Prog]
 	switch {
+	case p != nil && call.Prog == nfs4.Program:
+		low, _ = p.Versions()
+	case p != nil:
+		low, high = p.Versions()
 	case call.Prog != nfs4.Program:
 		_ = call.Error(rpc.PROG_UNAVAIL, 0, 0)
-	case call.Vers != nfs4.Version:
-		_ = call.Error(rpc.PROG_MISMATCH, nfs4.Version, nfs4.Version)
+		return
+	}
+	switch {
+	case call.Prog == nfs4.Program && c.datagrams: // RFC 8881 2.9.1, and no client of today wants v3 so
+		_ = call.Error(rpc.PROG_UNAVAIL, 0, 0)
+	case call.Vers < low || call.Vers > high:
+		_ = call.Error(rpc.PROG_MISMATCH, low, high)
+	case call.Prog != nfs4.Program || call.Vers != nfs4.Version:
+		c.s.program(p, c, rc, call)
 	case call.Proc == nfs4.ProcNull:
 		_ = call.Reply(nil)
 	case call.Proc == nfs4.ProcCompound:

@@ -6,6 +6,7 @@ import (
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
+	"holdfast/internal/rpc"
 )
 
 // A ref is a filehandle with all that is known of it: the current or the saved one. The zero ref is none.
@@ -22,15 +23,28 @@ type ref struct {
 
 func (r *ref) ok() bool { return r.handle != "" }
 
+// A scope is what decides which files a request sees, and as whom.
+type scope struct {
+	conn      *conn
+	tree      *tree    // as it was when the request came
+	cred      *fs.Cred // as the client sent it
+	anonymous bool     // AUTH_NONE
+}
+
+func (s *Server) scopeOf(cn *conn, cred *rpc.Cred) scope {
+	return scope{conn: cn, tree: s.tree.Load(), anonymous: cred.Flavor != rpc.AUTH_SYS,
+		cred: &fs.Cred{UID: cred.UID, GID: cred.GID, Groups: cred.Groups, Machine: cred.Machine}}
+}
+
 // sub is another file of the same export or file system.
-func (c *compound) sub(ctx context.Context, r *ref, h fs.Handle) (ref, error) {
+func (c *scope) sub(ctx context.Context, r *ref, h fs.Handle) (ref, error) {
 	if r.x == nil {
 		return c.pseudoRef(h)
 	}
 	return c.fileRef(ctx, r.x, h)
 }
 
-func (c *compound) pseudoRef(h fs.Handle) (ref, error) {
+func (c *scope) pseudoRef(h fs.Handle) (ref, error) {
 	p := pseudo{c.tree}
 	n, err := p.find(h)
 	if err != nil {
@@ -40,7 +54,7 @@ func (c *compound) pseudoRef(h fs.Handle) (ref, error) {
 }
 
 // fileRef is a file of an export. It does not say that there is such a file.
-func (c *compound) fileRef(ctx context.Context, x *export, h fs.Handle) (ref, error) {
+func (c *scope) fileRef(ctx context.Context, x *export, h fs.Handle) (ref, error) {
 	n, err := x.nodeOf(ctx, h)
 	if err != nil {
 		return ref{}, err
@@ -50,7 +64,7 @@ func (c *compound) fileRef(ctx context.Context, x *export, h fs.Handle) (ref, er
 }
 
 // enter is the directory that a node is: an export's root, or a pseudo directory.
-func (c *compound) enter(ctx context.Context, n *node) (ref, error) {
+func (c *scope) enter(ctx context.Context, n *node) (ref, error) {
 	if n.exp != nil {
 		h, err := n.exp.root(ctx)
 		if err != nil {
@@ -65,7 +79,7 @@ func (c *compound) enter(ctx context.Context, n *node) (ref, error) {
 }
 
 // inside is the directory of an export that a node within it is.
-func (c *compound) inside(ctx context.Context, n *node) (ref, error) {
+func (c *scope) inside(ctx context.Context, n *node) (ref, error) {
 	at, err := n.within.root(ctx)
 	if err != nil {
 		return ref{}, err
@@ -82,7 +96,7 @@ func (c *compound) inside(ctx context.Context, n *node) (ref, error) {
 }
 
 // resolve is PUTFH: the ref of a handle that a client sent.
-func (c *compound) resolve(ctx context.Context, h fs.Handle) (ref, error) {
+func (c *scope) resolve(ctx context.Context, h fs.Handle) (ref, error) {
 	if _, ok := unwrapNode(h); ok {
 		return c.pseudoRef(h)
 	}
@@ -98,7 +112,7 @@ func (c *compound) resolve(ctx context.Context, h fs.Handle) (ref, error) {
 }
 
 // lookup is the entry name of a directory, over the border of an export if there is one.
-func (c *compound) lookup(ctx context.Context, dir *ref, name string) (ref, *fs.Attr, error) {
+func (c *scope) lookup(ctx context.Context, dir *ref, name string) (ref, *fs.Attr, error) {
 	if child := dir.junction(name); child != nil {
 		if !c.visible(child) {
 			return ref{}, nil, nfs4.NFS4ERR_NOENT
@@ -137,7 +151,7 @@ func (r *ref) isRoot() bool {
 }
 
 // parent is LOOKUPP.
-func (c *compound) parent(ctx context.Context, r *ref) (ref, error) {
+func (c *scope) parent(ctx context.Context, r *ref) (ref, error) {
 	if r.x == nil {
 		if r.n.parent == nil {
 			return ref{}, nfs4.NFS4ERR_NOENT
@@ -161,7 +175,7 @@ func (c *compound) parent(ctx context.Context, r *ref) (ref, error) {
 }
 
 // visible tells whether the client may see a node: it is, or leads to, an export for it.
-func (c *compound) visible(n *node) bool {
+func (c *scope) visible(n *node) bool {
 	if n.exp != nil && !c.conn.access(n.exp).Denied {
 		return true
 	}

@@ -36,6 +36,11 @@ type Server struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // background work
 
+	// programs are the other RPC programs; immutable once Serve was called.
+	programs map[uint32]Program
+	// lockNotice hears of locks that clients of other protocols wait for; immutable as programs.
+	lockNotice func(state.LockNotice)
+
 	notices chan struct{} // as many as CB_NOTIFY_LOCK under way
 
 	chanMu sync.Mutex
@@ -80,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, stats: new(opStats), born: cfg.Clock.Now(), channels: map[*state.Session]*channel{},
 		running: map[*state.Session]map[*context.CancelCauseFunc]struct{}{}, conns: map[*conn]struct{}{}, heard: map[heard]struct{}{},
-		notices: make(chan struct{}, maxNotices),
+		notices: make(chan struct{}, maxNotices), programs: map[uint32]Program{},
 	}
 	s.rpc.MaxConns = cfg.MaxConns
 	var snap *journal.Snapshot

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/nfsdown"
 	"holdfast/nfsdown/state"
+	"holdfast/nfsdown/v3"
 )
 
 func newOrigin(g *globals) *cobra.Command {
@@ -21,7 +22,7 @@ func newOrigin(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "origin DIR",
 		Short: "Serve a local directory, as an original server that is friendly to re-exports",
-		Long: `Serve a local directory by NFS 4.1 and 4.2. When a client that was rebooted comes back, its locks
+		Long: `Serve a local directory by NFS 3, 4.1 and 4.2. When a client that was rebooted comes back, its locks
 are held for it until it has reclaimed them (--retain), and nobody else gets them meanwhile: this is
 what a re-export server needs to survive its own reboots.
 
@@ -97,6 +98,7 @@ func runOrigin(ctx context.Context, settings func() (*config.Config, error), dir
 	if err != nil {
 		return err
 	}
+	v3.New(v3.Config{Down: srv, Logger: in.log})
 	in.server = srv
 	return in.serve(ctx, srv, func() {})
 }

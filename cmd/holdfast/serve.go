@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/crash"
 	"holdfast/nfsdown"
 	"holdfast/nfsdown/state"
+	"holdfast/nfsdown/v3"
 )
 
 func newServe(g *globals) *cobra.Command {
@@ -265,6 +266,7 @@ func runServe(ctx context.Context, settings func() (*config.Config, error)) (err
 	if err != nil {
 		return err
 	}
+	v3.New(v3.Config{Down: srv, Logger: in.log})
 	in.server = srv
 	return in.serve(ctx, srv, func() { c.fence.Open() })
 }

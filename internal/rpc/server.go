@@ -16,10 +16,11 @@ type Server struct {
 	MaxConns int
 
 	mu        sync.Mutex
-	stopped   bool                      // guarded by mu
-	conns     map[*Conn]struct{}        // guarded by mu
-	listeners map[net.Listener]struct{} // guarded by mu
-	refused   int                       // guarded by mu
+	stopped   bool                        // guarded by mu
+	conns     map[*Conn]struct{}          // guarded by mu
+	listeners map[net.Listener]struct{}   // guarded by mu
+	packets   map[net.PacketConn]struct{} // guarded by mu
+	refused   int                         // guarded by mu
 }
 
 // ErrServerClosed is returned by Serve after Shutdown or Close.
@@ -155,6 +156,9 @@ func (s *Server) stop() []*Conn {
 	s.stopped = true
 	for l := range s.listeners {
 		_ = l.Close()
+	}
+	for pc := range s.packets {
+		_ = pc.Close()
 	}
 	s.mu.Unlock()
 	return s.Conns()

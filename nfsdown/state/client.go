@@ -56,6 +56,9 @@ func (c *Client) ID() uint64 { return c.id }
 // Owner is the co_ownerid.
 func (c *Client) Owner() string { return c.party.owner }
 
+// Permanent tells whether another protocol vouches for it.
+func (c *Client) Permanent() bool { return c.permanent }
+
 // Retain tells whether the client negotiated EXCHGID4_FLAG_RETAIN_STATE.
 func (c *Client) Retain() bool { return c.retain }
 
