@@ -14,7 +14,7 @@ func TestNamesAreBytes(t *testing.T) {
 	w := newWorld(t, nil)
 	p := w.client("alice")
 	for name, want := range map[string]nfs4.Status{
-		"": nfs4.NFS4ERR_INVAL, ".": nfs4.NFS4ERR_BADNAME, "..": nfs4.NFS4ERR_BADNAME, "a/b": nfs4.NFS4ERR_BADNAME, "a\x00": nfs4.NFS4ERR_BADNAME,
+		"": nfs4.NFS4ERR_INVAL, ".": nfs4.NFS4ERR_BADNAME, "..": nfs4.NFS4ERR_BADNAME, "a/b": nfs4.NFS4ERR_BADCHAR, "a\x00": nfs4.NFS4ERR_BADCHAR,
 		strings.Repeat("n", 256): nfs4.NFS4ERR_NAMETOOLONG, "none": nfs4.NFS4ERR_NOENT,
 	} {
 		p.fails(want, putroot, &nfs4.LookupArgs{Name: name})

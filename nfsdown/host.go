@@ -146,10 +146,3 @@ func (s *Server) Each(n int, f func(int)) {
 	}
 	wg.Wait()
 }
-
-// undoOpen closes an open that could not become state.
-func (s *Server) undoOpen(b fs.Backend, owner fs.Owner, h fs.Handle) {
-	if err := b.CloseFile(context.WithoutCancel(s.ctx), owner, h); err != nil {
-		s.log.Error("open could not be undone", "owner", owner, "err", err)
-	}
-}

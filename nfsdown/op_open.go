@@ -110,9 +110,13 @@ func (o *opening) byName(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	plan := &state.OpenRequest{Owner: a.Owner.Owner, Access: req.Access, Deny: req.Deny, Name: name, Ticket: ticket}
 	file, err := c.sub(ctx, &c.cur, out.File)
 	if err != nil {
-		c.s.undoOpen(c.cur.b, req.Owner, out.File)
+		if c.cur.x != nil { // in the pseudo file system nothing is ever open
+			plan.File = wrap(c.cur.x.ID, out.File)
+			c.effects(c.s.state.UndoOpen(c.client, plan))
+		}
 		return err
 	}
 	o.res.Cinfo = cinfo(out.Change)
@@ -127,9 +131,8 @@ func (o *opening) byName(ctx context.Context) error {
 	case req.Create == fs.Unchecked && req.Attr.Size != nil:
 		o.res.AttrSet = nfs4.Bits(nfs4.FATTR4_SIZE)
 	}
-	return o.settle(ctx, file, &state.OpenRequest{
-		Owner: a.Owner.Owner, File: file.handle, Access: req.Access, Deny: req.Deny, Cred: file.cred, Name: name, Ticket: ticket,
-	}, out)
+	plan.File, plan.Cred = file.handle, file.cred
+	return o.settle(ctx, file, plan, out)
 }
 
 // byHandle is CLAIM_FH and CLAIM_PREVIOUS: our rules first, then journal and backend side by side.

@@ -20,6 +20,17 @@ func (b *Backend) GetAttr(ctx context.Context, cred *fs.Cred, h fs.Handle) (*fs.
 		return nil, failure(op, err)
 	}
 	defer b.leave()
+	if _, err := b.check(h); err != nil {
+		return nil, failure(op, err)
+	}
+	// Where a file becomes another by being written to, a descriptor may lead to the old one.
+	if !b.how.copiesUp {
+		if f := b.files.held(h); f != nil {
+			defer b.files.release(f)
+			a, err := b.stat(f.fd)
+			return a, failure(op, err)
+		}
+	}
 	n, err := b.node(h)
 	if err != nil {
 		return nil, failure(op, err)

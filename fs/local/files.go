@@ -101,6 +101,20 @@ func (c *files) cached(h fs.Handle, write bool) *file {
 	return f
 }
 
+// held returns the file if an open keeps it open, else nil: to look at it is then no reason to keep it.
+func (c *files) held(h fs.Handle) *file {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, write := range [...]bool{false, true} {
+		key := fileKey{h, write}
+		if f := c.m[key]; f != nil && c.holds[key] > 0 {
+			f.refs++
+			return f
+		}
+	}
+	return nil
+}
+
 // peek returns any open descriptor of the file, or nil.
 func (c *files) peek(h fs.Handle) *file { return c.cached(h, false) }
 
@@ -116,7 +130,12 @@ func (c *files) open(h fs.Handle, write bool) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := regular(&st); err != nil {
+	return c.openAt(n, &st, write)
+}
+
+// openAt is open for who has the file as a node already, and knows what it is.
+func (c *files) openAt(n node, st *unix.Statx_t, write bool) (int, error) {
+	if err := regular(st); err != nil {
 		return -1, err
 	}
 	flags := unix.O_RDONLY
@@ -132,8 +151,8 @@ func (c *files) open(h fs.Handle, write bool) (int, error) {
 		return fd, err
 	}
 	// The file may have become another one by being opened for writing.
-	if now, err := raw(n.fd); err == nil && identOf(&now) != identOf(&st) {
-		if err := c.b.table.changed(tableID(h), identOf(&now)); err != nil {
+	if now, err := raw(n.fd); err == nil && identOf(&now) != identOf(st) {
+		if err := c.b.table.changed(tableID(n.h), identOf(&now)); err != nil {
 			closeFD(fd)
 			return -1, err
 		}

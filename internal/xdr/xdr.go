@@ -11,6 +11,8 @@
 // that are there before anything is made. Opaques and payloads alias the record that is decoded;
 // whoever keeps one longer than the record copies it.
 //
+// Encoding only reads: several goroutines may encode one value at once.
+//
 // The first error sticks, and [Codec.Err] tells it: decoding then does nothing any more, and what is
 // encoded is not to be sent.
 package xdr
@@ -181,7 +183,9 @@ func (c *Codec) Uint32(v *uint32) {
 func (c *Codec) Int32(v *int32) {
 	u := uint32(*v)
 	c.Uint32(&u)
-	*v = int32(u)
+	if c.decoding {
+		*v = int32(u)
+	}
 }
 
 // Uint64 is an unsigned hyper.
@@ -199,7 +203,9 @@ func (c *Codec) Uint64(v *uint64) {
 func (c *Codec) Int64(v *int64) {
 	u := uint64(*v)
 	c.Uint64(&u)
-	*v = int64(u)
+	if c.decoding {
+		*v = int64(u)
+	}
 }
 
 // Bool is a boolean; another word than 0 and 1 is an error.
@@ -209,6 +215,9 @@ func (c *Codec) Bool(v *bool) {
 		u = 1
 	}
 	c.Uint32(&u)
+	if !c.decoding {
+		return
+	}
 	if u > 1 {
 		c.Failf("boolean is %d", u)
 	}

@@ -288,6 +288,24 @@ func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 	return p, eff, nil
 }
 
+// UndoOpen gives back an open by name that the backend granted and that PrepareOpen will not hear of. What
+// the owner has open of the file by other requests stays. The Effects are to be run.
+func (s *Server) UndoOpen(c *Client, req *OpenRequest) *Effects {
+	eff := &Effects{}
+	owner := fs.Owner{Client: c.party.owner, Owner: req.Owner}
+	p := &OpenPlan{s: s, c: c, named: true}
+	p.Request = fs.OpenRequest{Owner: owner, File: req.File, Access: req.Access, Deny: req.Deny}
+	f := s.files.get(req.File)
+	defer s.files.put(f)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p.o = f.openOf(c.party, owner)
+	p.o.users++
+	p.undo(eff)
+	p.leave(eff)
+	return eff
+}
+
 // judge takes the turn and applies the rules. It returns with file.mu held, and tells whether it has
 // the turn.
 func (p *OpenPlan) judge(ctx context.Context, req *OpenRequest) (turn bool, err error) {
