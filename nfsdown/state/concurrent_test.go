@@ -208,6 +208,17 @@ func TestOpenByNameIsUndone(t *testing.T) {
 	if got := w.backend.opens[OwnerFile{owner, "f"}]; got != [2]fs.Share{fs.ShareRead, 0} {
 		t.Errorf("the backend has %v", got)
 	}
+	// So is one that does not come as far as to be judged.
+	w.backend.opens[OwnerFile{owner, "f"}] = [2]fs.Share{fs.ShareBoth, 0}
+	w.run(w.srv.UndoOpen(bob.c, &OpenRequest{Owner: "p", File: "f", Access: fs.ShareWrite}))
+	if got := w.backend.opens[OwnerFile{owner, "f"}]; got != [2]fs.Share{fs.ShareRead, 0} {
+		t.Errorf("the backend has %v", got)
+	}
+	w.backend.opens[OwnerFile{owner, "g"}] = [2]fs.Share{fs.ShareWrite, 0}
+	w.run(w.srv.UndoOpen(bob.c, &OpenRequest{Owner: "p", File: "g", Access: fs.ShareWrite}))
+	if got, there := w.backend.opens[OwnerFile{owner, "g"}]; there {
+		t.Errorf("the backend has %v", got)
+	}
 }
 
 // More than a journal batch takes: a client with thousands of locks ends, and grace with thousands lost.
