@@ -1,11 +1,14 @@
 package remote_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -340,6 +343,146 @@ func troubleStaysAtHome(t *testing.T, s site, take func(rival *mounted, rf fs.Ha
 		t.Skip("all end clients came to one shard")
 	}
 	must(t, m.ReclaimComplete(ctx))
+	must(t, m.Close(ctx))
+	must(t, rival.Close(ctx))
+}
+
+// A network can be cut.
+type network struct {
+	mu    sync.Mutex
+	down  bool
+	conns []net.Conn
+}
+
+func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.down {
+		return nil, errors.New("no route to host")
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		n.conns = append(n.conns, c)
+	}
+	return c, err
+}
+
+func (n *network) set(down bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.down = down
+	if down {
+		for _, c := range n.conns {
+			c.Close()
+		}
+		n.conns = nil
+	}
+}
+
+// told notes what a listener hears of losses.
+type told struct {
+	mu   sync.Mutex
+	lost map[fs.Owner]map[fs.Handle]fs.RangeSet
+}
+
+func (l *told) LockAvailable(fs.Handle, fs.Owner, fs.Range) {}
+func (l *told) Changed(fs.Handle)                           {}
+func (l *told) Revoked(o fs.Owner, f fs.Handle, set fs.RangeSet, _ error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost[o] == nil {
+		l.lost[o] = map[fs.Handle]fs.RangeSet{}
+	}
+	l.lost[o][f] = set
+}
+
+func (l *told) of(o fs.Owner, f fs.Handle) (fs.RangeSet, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	set, ok := l.lost[o][f]
+	return set, ok
+}
+
+// TestOriginOutOfReach: for less than a lease nothing is lost; for longer, with a conflict, what is lost is
+// told with owner, file and ranges, everything else is still held, and nothing is neither (I2, DESIGN 4).
+func TestOriginOutOfReach(t *testing.T) {
+	ctx := t.Context()
+	srv := serve(t, directory(t), t.TempDir(), nil, "", state.Config{Lease: 2 * time.Second, CourtesyLimit: time.Hour, Retain: state.RetainNever})
+	s := site{srv.addr, "/export"}
+	var cable network
+	m := s.mount(t, t.TempDir(), func(c *remote.Config) { c.Clients = 4; c.Dial = cable.dial })
+	must(t, m.ReclaimComplete(ctx))
+	hears := &told{lost: map[fs.Owner]map[fs.Handle]fs.RangeSet{}}
+	m.Subscribe(hears)
+	d := m.workdir(t)
+	end := func(i int, name string) fs.Owner { return fs.Owner{Client: fmt.Sprint("client ", i), Owner: name} }
+	var files []fs.Handle
+	for i := range 8 {
+		f := m.create(t, d, fmt.Sprint("f", i), end(i, "o"))
+		must(t, m.lock(t, f, end(i, "o"), end(i, "l"), 0, 99, false))
+		files = append(files, f)
+	}
+	rival := s.mount(t, t.TempDir(), nil)
+	must(t, rival.ReclaimComplete(ctx))
+	rd := rival.find(t, m, d)
+	var rfiles []fs.Handle
+	for i := range files {
+		rfiles = append(rfiles, rival.create(t, rd, fmt.Sprint("f", i), owner("r")))
+	}
+	write := func(i int) error {
+		_, err := m.Write(ctx, root, fs.IORef{Handle: files[i], Open: end(i, "o"), Lock: end(i, "l")}, 0, []byte("x"), fs.FileSync)
+		return err
+	}
+	cable.set(true)
+	wants(t, rival.lock(t, rfiles[0], owner("r"), owner("rl"), 0, 9, false), fs.Denied)
+	cable.set(false)
+	for i := range files {
+		must(t, write(i))
+		wants(t, rival.lock(t, rfiles[i], owner("r"), owner("rl"), 0, 9, false), fs.Denied)
+	}
+	if len(hears.lost) != 0 {
+		t.Fatalf("a short outage cost %v", hears.lost)
+	}
+
+	cable.set(true)
+	for limit := time.Now().Add(30 * time.Second); ; {
+		err := rival.lock(t, rfiles[0], owner("r"), owner("rl"), 0, 9, false)
+		if err == nil {
+			break
+		}
+		if wants(t, err, fs.Denied); time.Now().After(limit) {
+			t.Fatal("the origin keeps an expired client's lock from others")
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	cable.set(false)
+	lost := 0
+	for i, f := range files {
+		err := write(i)
+		set, gone := hears.of(end(i, "l"), f)
+		free := rival.lock(t, rfiles[i], owner("r"), owner("rl"), 0, 9, false)
+		switch {
+		case gone:
+			lost++
+			if len(set) != 1 || set[0].Range != (fs.Range{First: 0, Last: 99}) || set[0].Type != fs.WriteLock {
+				t.Errorf("client %d lost 0-99 and is told of %v", i, set)
+			}
+			if _, opened := hears.of(end(i, "o"), f); !opened || err == nil {
+				t.Errorf("client %d lost its lock; told of the open: %v; its write: %v", i, opened, err)
+			}
+		case fs.CodeOf(free) != fs.Denied || err != nil:
+			t.Errorf("client %d was told of no loss, the rival got %v, and its write %v (I2)", i, free, err)
+		case i == 0:
+			t.Error("two owners hold one lock (I1)")
+		}
+	}
+	t.Logf("%d of %d were lost", lost, len(files))
+	if lost == len(files) {
+		t.Error("one conflict cost everybody everything")
+	}
 	must(t, m.Close(ctx))
 	must(t, rival.Close(ctx))
 }
