@@ -23,6 +23,8 @@
 // that is being delayed. Requests wait at a gate meanwhile. State that the server does not give back
 // is reported to Config.Events.Revoked and forgotten; it is never taken again as if it were new.
 //
+// [Resume] goes on as a process that died: the same client ID, and the state that it had written down.
+//
 // An incarnation is one client ID's life. RECLAIM_COMPLETE is sent once for each: at once, or, with
 // Config.DelayReclaimComplete, when [Client.ReclaimComplete] is called.
 //
