@@ -5,7 +5,7 @@ BIN := bin/holdfast
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo development)
 PACKAGES := ./...
 
-.PHONY: all build run test unit e2e lint bench fuzz setup torture clean
+.PHONY: all build run test unit e2e lint bench bench-recovery fuzz setup torture clean
 
 all: build
 
@@ -47,6 +47,10 @@ torture: build
 
 bench: build
 	@scripts/bench/run
+
+# How long clients wait when the re-export server is killed and started again, and what the journal costs.
+bench-recovery: build
+	@scripts/bench/run recovery
 
 # Every fuzz target for FUZZTIME.
 FUZZTIME ?= 60s

@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"internal/nfs4":       {"internal/xdr"},
 	"internal/rpc":        {"internal/xdr", "internal/clock"},
 	"internal/xdr":        nil,
-	"scripts*":            {"internal/*"},
+	"scripts*":            {"*"},
 	"internal/probe":      {"internal/nfs4", "internal/rpc", "internal/xdr"},
 }
 

@@ -235,7 +235,11 @@ func (f *fleet) holdfast(name, role string, args ...string) (*daemon, string, er
 	if err != nil {
 		return nil, "", err
 	}
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	return f.holdfastAt(fmt.Sprintf("127.0.0.1:%d", port), name, role, args...)
+}
+
+// holdfastAt starts a role at an address, on the state that it left if it was there before.
+func (f *fleet) holdfastAt(addr, name, role string, args ...string) (*daemon, string, error) {
 	state := filepath.Join(f.s.dir, fmt.Sprintf("state-%s-%v", name, f.rtt))
 	args = append(append([]string{role}, args...), "--state-dir", state, "--listen", addr, "--export", "/data *"+exportOptions)
 	cmd := exec.Command(f.s.binary, args...)
