@@ -16,6 +16,7 @@ type fsCaps struct {
 	supported nfs4.Bitmap
 	exclcreat nfs4.Bitmap // what EXCLUSIVE4_1 may set
 	expire    uint32      // fh_expire_type
+	counter   bool        // each change adds 1 to the change attribute
 }
 
 func (c *fsCaps) umask() bool { return c.supported.Has(nfs4.FATTR4_MODE_UMASK) }
@@ -156,6 +157,7 @@ func capsFrom(f *nfs4.Fattr) fsCaps {
 		switch f.ChangeAttrType {
 		case nfs4.NFS4_CHANGE_TYPE_IS_MONOTONIC_INCR, nfs4.NFS4_CHANGE_TYPE_IS_VERSION_COUNTER, nfs4.NFS4_CHANGE_TYPE_IS_VERSION_COUNTER_NOPNFS:
 			c.info.Monotonic = true
+			c.counter = f.ChangeAttrType != nfs4.NFS4_CHANGE_TYPE_IS_MONOTONIC_INCR
 		}
 	}
 	return c

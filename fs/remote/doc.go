@@ -16,7 +16,10 @@
 // Attributes, names and access decisions, in memory, with the close-to-open rule of NFS: an Open
 // always asks the origin; between opens GETATTR and LOOKUP may be answered from memory within the
 // acreg and acdir times of nfs(5). A hit makes the decision that the origin made for that very
-// credential, never one for another. See cache.go. Data is not cached here.
+// credential, never one for another. See cache.go.
+//
+// With a [Config.Store], file data on disk too, by the change attribute; see data.go for the rules. A miss is
+// fetched once for all who need it (fetch.go), and ahead of sequential readers (readahead.go).
 //
 // # Handles
 //

@@ -76,6 +76,9 @@ func (r *Remote) originChanged() {
 	r.handles.originChanged()
 	r.caps.forget()
 	r.cache.staleAll()
+	if r.data != nil {
+		r.data.dropUnsettled()
+	}
 }
 
 // revoked passes on that state is lost, in the words of whom it belongs to.
@@ -94,6 +97,7 @@ func (r *Remote) revoked(rev nfsup.Revocation) {
 	} else {
 		r.stats.revokedOpens.Add(1)
 		r.owners.closed(up, file)
+		r.dataClosed(owner, file)
 	}
 	if !ok {
 		// Of the last incarnation, and not reclaimed yet: whoever does is told then.

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"sort"
@@ -19,31 +20,32 @@ import (
 // A fake is an origin in memory, behind the interface that nfsup.Client has. It executes compounds on
 // a tree, keeps opens and locks by owner, counts requests, and does what it is told to do wrong.
 type fake struct {
-	mu      sync.Mutex
-	pad     int // added to each filehandle, to make it long
-	next    uint64
-	files   map[nfs4.FH]*fakeFile
-	root    *fakeFile
-	count   map[nfs4.OpNum]int
-	calls   int
-	opens   map[fakeKey]uint32
-	locks   map[fakeKey]fs.RangeSet
-	held    map[fakeKey]fs.RangeSet // of the last incarnation, for reclaims
-	heldOp  map[fakeKey]uint32
-	done    bool // RECLAIM_COMPLETE was sent
-	dones   int
-	info    nfsup.Info
-	notify  bool
-	fail    func(op nfs4.OpNum) nfs4.Status // asked before each operation
-	block   chan struct{}                   // if set, each request waits for it
-	maxRead int                             // a READ gives at most so much
-	verf    nfs4.Verifier
-	dirVerf nfs4.Verifier
-	cookies bool // cookies are tied to dirVerf
-	creds   []rpc.Cred
-	closes  int
-	lastHow nfs4.OpenHow
-	deny    func(cred *rpc.Cred, f *fakeFile, want uint32) uint32 // what is not granted
+	mu         sync.Mutex
+	pad        int // added to each filehandle, to make it long
+	next       uint64
+	files      map[nfs4.FH]*fakeFile
+	root       *fakeFile
+	count      map[nfs4.OpNum]int
+	calls      int
+	opens      map[fakeKey]uint32
+	locks      map[fakeKey]fs.RangeSet
+	held       map[fakeKey]fs.RangeSet // of the last incarnation, for reclaims
+	heldOp     map[fakeKey]uint32
+	done       bool // RECLAIM_COMPLETE was sent
+	dones      int
+	info       nfsup.Info
+	notify     bool
+	fail       func(op nfs4.OpNum) nfs4.Status // asked before each operation
+	block      chan struct{}                   // if set, each request waits for it
+	maxRead    int                             // a READ gives at most so much
+	verf       nfs4.Verifier
+	dirVerf    nfs4.Verifier
+	cookies    bool // cookies are tied to dirVerf
+	creds      []rpc.Cred
+	closes     int
+	lastHow    nfs4.OpenHow
+	changeType uint32
+	deny       func(cred *rpc.Cred, f *fakeFile, want uint32) uint32 // what is not granted
 }
 
 type fakeKey struct {
@@ -66,6 +68,7 @@ type fakeFile struct {
 	entries map[string]*fakeFile
 	order   []string
 	parent  *fakeFile
+	ctime   int64
 }
 
 func newFake() *fake {
@@ -75,6 +78,7 @@ func newFake() *fake {
 		info: nfsup.Info{MinorVersion: 2, MaxRead: 1 << 16, MaxWrite: 1 << 16, MaxOps: 32, Lease: 90 * time.Second, ServerScope: "scope"},
 	}
 	f.root = f.add(nil, "", nfs4.NF4DIR)
+	f.root.ctime = 1000 // so that it is later than that at the origin
 	return f
 }
 
@@ -109,10 +113,15 @@ func (f *fake) attrs(x *fakeFile, want nfs4.Bitmap) nfs4.Fattr {
 		NumLinks: x.nlink, Owner: x.uid, OwnerGroup: "100", MountedOnFileID: x.id, Filehandle: x.fh,
 		LinkSupport: true, SymlinkSupport: true, MaxName: 255, MaxRead: 1 << 16, MaxWrite: 1 << 16, SpaceTotal: 1 << 40,
 		SuppattrExclcreat: nfs4.Bits(nfs4.FATTR4_MODE),
+		TimeMetadata:      nfs4.Time{Sec: x.ctime}, SpaceUsed: uint64(len(x.data)), ChangeAttrType: f.changeType,
 	}
 	a.SupportedAttrs = attrWanted.Or(capsWanted).Or(nfs4.Bits(nfs4.FATTR4_MODE_UMASK))
 	have := a.SupportedAttrs.Or(statWanted).Or(nfs4.Bits(nfs4.FATTR4_FILEHANDLE))
 	have.Clear(nfs4.FATTR4_TIME_CREATE)
+	if f.changeType != 0 {
+		have.Set(nfs4.FATTR4_CHANGE_ATTR_TYPE)
+		a.SupportedAttrs.Set(nfs4.FATTR4_CHANGE_ATTR_TYPE)
+	}
 	a.Mask = want.And(have)
 	return a
 }
@@ -293,7 +302,7 @@ func (r *fakeRun) do(op nfs4.Args) nfs4.Res {
 		if f.maxRead > 0 {
 			n = min(n, f.maxRead)
 		}
-		return &nfs4.ReadRes{Data: data[:n], EOF: n == len(data)}
+		return &nfs4.ReadRes{Data: bytes.Clone(data[:n]), EOF: n == len(data)}
 	case *nfs4.WriteArgs:
 		end := int(a.Offset) + len(a.Data)
 		if end > len(r.cur.data) {

@@ -53,6 +53,7 @@ func (r *Remote) Lock(ctx context.Context, cred *fs.Cred, req *fs.LockRequest) e
 	}
 	if err == nil {
 		r.owners.locked(lockUp, openUp, req.File)
+		r.dataLocked(req.OpenOwner, req.File)
 	}
 	var denied *nfsup.DeniedError
 	isDenied := errors.As(err, &denied)

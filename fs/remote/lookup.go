@@ -68,6 +68,7 @@ func (r *Remote) Lookup(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 		return "", nil, err
 	}
 	r.sawAttr(child, attr, start)
+	r.sawPlace(dir, name, child)
 	// The origin let cred search the directory, or there would be no answer.
 	r.cache.addAccess(dir, key, fs.AccessLookup, fs.AccessLookup, dirAttr.Change)
 	r.cache.addName(dir, name, child, dirAttr.Change)
@@ -76,7 +77,11 @@ func (r *Remote) Lookup(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 
 // sawAttr takes attributes into the cache, and tells the listeners if somebody else changed the file.
 func (r *Remote) sawAttr(h fs.Handle, a *fs.Attr, start uint64) {
-	if r.cache.seen(h, a, start, r.now()) {
+	now := r.now()
+	if r.data != nil {
+		r.data.clock.saw(a.Ctime, now)
+	}
+	if r.cache.seen(h, a, start, now) {
 		r.changed(h)
 	}
 }

@@ -55,7 +55,7 @@ func (r *Remote) openFile(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 	if err != nil {
 		return nil, r.refusedReclaim(req.Reclaim, r.fail("OPEN", err, req.File))
 	}
-	res, _, err := r.opened(ctx, cred, args, reply, start)
+	res, _, err := r.opened(ctx, cred, req.Owner, args, reply, start)
 	return res, err
 }
 
@@ -88,7 +88,7 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 		}
 		return nil, r.fail("OPEN", err, req.Dir)
 	}
-	res, before, err := r.opened(ctx, cred, args, reply, start)
+	res, before, err := r.opened(ctx, cred, req.Owner, args, reply, start)
 	if req.Create != fs.NoCreate {
 		edit := func(e *names) { e.forget(req.Name) }
 		if err == nil {
@@ -104,10 +104,12 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 		return nil, err
 	}
 	r.cache.addName(req.Dir, req.Name, res.File, reply.Change.After)
+	r.sawPlace(req.Dir, req.Name, res.File)
 	res.Change = changeInfo(reply.Change)
 	res.Created = created(req, reply)
 	if req.Create == fs.Exclusive {
 		if err := r.finishExclusive(ctx, cred, req, late, res); err != nil {
+			r.dataClosed(req.Owner, res.File)
 			r.undoOpen(ctx, before, res.File, args, reply.FH)
 			return nil, err
 		}
@@ -117,7 +119,7 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 
 // opened makes the answer to an open that the origin has granted, and tells what the owner had open
 // before. If there can be no answer the open is given back.
-func (r *Remote) opened(ctx context.Context, cred *fs.Cred, args *nfsup.OpenArgs, reply *nfsup.OpenReply, start uint64) (*fs.OpenResult, share, error) {
+func (r *Remote) opened(ctx context.Context, cred *fs.Cred, owner fs.Owner, args *nfsup.OpenArgs, reply *nfsup.OpenReply, start uint64) (*fs.OpenResult, share, error) {
 	file, _, _ := r.seal.seal(reply.FH)
 	before := r.owners.share(args.Owner, file)
 	var attr *fs.Attr
@@ -141,6 +143,7 @@ func (r *Remote) opened(ctx context.Context, cred *fs.Cred, args *nfsup.OpenArgs
 		return nil, before, err
 	}
 	r.owners.opened(args.Owner, file, fs.Share(args.Access), fs.Share(args.Deny), reply.MayNotify())
+	r.dataOpened(owner, cred, file, fs.Share(args.Access))
 	r.sawAttr(file, attr, start)
 	// Where the origin does not promise CB_NOTIFY_LOCK, waiters.go asks it; so this side promises it.
 	return &fs.OpenResult{File: file, Attr: attr, MayNotify: true}, before, nil
@@ -253,6 +256,7 @@ func (r *Remote) Downgrade(ctx context.Context, owner fs.Owner, file fs.Handle, 
 		return r.fail("OPEN_DOWNGRADE", err, file)
 	}
 	r.owners.setShare(up, file, access, deny)
+	r.dataReduced(owner, file, access)
 	return nil
 }
 
@@ -266,6 +270,7 @@ func (r *Remote) CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle) 
 	err = r.up.CloseFile(ctx, up, fh)
 	if err == nil || errors.Is(err, nfsup.ErrNoState) {
 		r.owners.closed(up, file)
+		r.dataClosed(owner, file)
 		if a := r.cache.lastAttr(file); a != nil && a.Nlink == 0 {
 			r.cache.stale(file) // the last close is the end of a file without a name
 		}

@@ -12,8 +12,8 @@ import (
 // parallel is how many READs or WRITEs one large transfer has under way.
 const parallel = 8
 
-// Read reads straight into dst: READ, RFC 8881 18.22. The only copy is that from the record that came
-// in. A transfer that is larger than the origin takes is split, and its parts run side by side.
+// Read reads from the data cache, or at the origin: READ, RFC 8881 18.22. Without a cache the only copy is
+// that from the record that came in. A transfer that is larger than the origin takes is split, and its parts run side by side.
 func (r *Remote) Read(ctx context.Context, cred *fs.Cred, io fs.IORef, off uint64, dst []byte) (n int, eof bool, err error) {
 	fh, err := r.resolve(ctx, io.Handle)
 	if err != nil {
@@ -22,6 +22,16 @@ func (r *Remote) Read(ctx context.Context, cred *fs.Cred, io fs.IORef, off uint6
 	if len(dst) == 0 {
 		return 0, false, nil
 	}
+	if r.data != nil {
+		if n, eof, done, err := r.readCached(ctx, cred, io, fh, off, dst); done {
+			return n, eof, err
+		}
+	}
+	return r.readThrough(ctx, cred, io, fh, off, dst)
+}
+
+// readThrough reads straight into dst at the origin.
+func (r *Remote) readThrough(ctx context.Context, cred *fs.Cred, io fs.IORef, fh nfs4.FH, off uint64, dst []byte) (n int, eof bool, err error) {
 	size := r.maxTransfer(ctx, io.Handle, false)
 	if len(dst) <= size {
 		return r.readPart(ctx, cred, io, fh, off, dst)

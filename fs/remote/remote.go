@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/fs"
+	"holdfast/fs/remote/diskcache"
 	"holdfast/internal/clock"
 	"holdfast/internal/nfs4"
 	"holdfast/journal"
@@ -80,6 +81,11 @@ type Config struct {
 	// CacheEntries bounds the memory of the caches, in files, names, decisions and directory entries,
 	// of some 200 bytes each; zero means 400,000.
 	CacheEntries int
+	// Store keeps file data; nil means that each READ goes to the origin. Several mounts may share one. The
+	// caller closes it, after the mount.
+	Store *diskcache.Store
+	// Away says what becomes of reads of cached data while the origin is away; the default is AwayBlock.
+	Away Away
 	// Domain, if not empty, is the only one whose owner names are looked up on this host.
 	Domain string
 
@@ -119,6 +125,13 @@ func (c *Config) setDefaults() error {
 	if c.CacheEntries <= 0 {
 		c.CacheEntries = 400_000
 	}
+	switch c.Away {
+	case "":
+		c.Away = AwayBlock
+	case AwayBlock, AwayServe:
+	default:
+		return fmt.Errorf("remote: origin-away %q is neither block nor serve", c.Away)
+	}
 	if c.SoftTime <= 0 {
 		c.SoftTime = time.Minute
 	}
@@ -152,6 +165,7 @@ type Remote struct {
 	seal    *sealer
 	handles *handleMap
 	cache   *cache
+	data    *dataCache // nil without Config.Store
 	ids     *idmap
 	owners  owners
 	phase   phase
@@ -168,6 +182,8 @@ type Remote struct {
 
 	ctx  context.Context // ends with the mount
 	stop context.CancelFunc
+
+	fetching sync.WaitGroup // what uses the store in the background
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -382,6 +398,9 @@ func (r *Remote) attach(ctx context.Context, up upstream) error {
 		r.phase.lost = errScope
 		r.log.Warn("the origin's server scope has changed; what was held there is lost")
 	}
+	if r.cfg.Store != nil {
+		r.data = newDataCache(r.cfg.Store, dataSpace(r.cfg.Name, info.ServerScope))
+	}
 	return r.findRoot(ctx)
 }
 
@@ -437,7 +456,7 @@ func (r *Remote) findRoot(ctx context.Context) error {
 		return err
 	}
 	r.root, r.rootFH = h, fh
-	r.cache.seen(h, attr, r.cache.begin(), r.now())
+	r.sawAttr(h, attr, r.cache.begin())
 	caps, err := r.capsFor(ctx, h)
 	if err != nil {
 		return fmt.Errorf("origin path %q: %w", r.cfg.Path, err)
@@ -479,7 +498,9 @@ func (r *Remote) changed(h fs.Handle) {
 func (r *Remote) Close(ctx context.Context) error {
 	r.stop()
 	r.waiters.clear()
-	if err := r.up.Close(ctx); err != nil {
+	err := r.up.Close(ctx)
+	r.fetching.Wait()
+	if err != nil {
 		return toFS("CLOSE", err)
 	}
 	return nil
@@ -490,6 +511,7 @@ func (r *Remote) Abandon() {
 	r.stop()
 	r.waiters.clear()
 	r.up.Abandon()
+	r.fetching.Wait()
 }
 
 // ReclaimComplete says that no reclaim follows; see fs.Locks.

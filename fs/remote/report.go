@@ -63,8 +63,9 @@ type Report struct {
 	// Shards are the upstream clients, one by one.
 	Shards []Shard `json:"upstream_clients"`
 
-	Reclaims Reclaims `json:"reclaims"`
-	Cache    Cache    `json:"cache"`
+	Reclaims Reclaims    `json:"reclaims"`
+	Cache    Cache       `json:"cache"`
+	Data     *DataReport `json:"data,omitempty"`
 }
 
 // A Shard is one of the clients that we are at the origin.
@@ -163,5 +164,6 @@ func (r *Remote) Status() Report {
 		Foreign: c.foreign.Load(), Evicted: c.evicted.Load(),
 	}
 	rep.Cache.Files, rep.Cache.Weight = r.cache.size()
+	rep.Data = r.dataStatus()
 	return rep
 }

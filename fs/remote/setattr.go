@@ -25,6 +25,7 @@ func (r *Remote) SetAttr(ctx context.Context, cred *fs.Cred, io fs.IORef, set *f
 		ch.attr, err = r.ids.fromFattr(fattrAt(res, 3))
 		return err
 	}
+	defer r.endWrite(r.beginWrite(h, 0, 0), nil, nil)
 	if set.Size != nil {
 		err = r.io(ctx, cred, io, fh, ops, use)
 	} else {

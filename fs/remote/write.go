@@ -51,6 +51,7 @@ func (r *Remote) Write(ctx context.Context, cred *fs.Cred, io fs.IORef, off uint
 func (r *Remote) writePart(ctx context.Context, cred *fs.Cred, io fs.IORef, fh nfs4.FH, off uint64, data []byte, how fs.Stability) (fs.WriteResult, error) {
 	var out fs.WriteResult
 	ch := change{handle: io.Handle, start: r.cache.beginChange(io.Handle), known: true}
+	own := r.beginWrite(io.Handle, off, len(data))
 	err := r.io(ctx, cred, io, fh, func(id nfs4.Stateid) []nfs4.Args {
 		return []nfs4.Args{putfh(fh), getchange, &nfs4.WriteArgs{Stateid: id, Offset: off, Stable: nfs4.StableHow(how), Data: data}, getattr}
 	}, func(res []nfs4.Res) (err error) {
@@ -64,10 +65,15 @@ func (r *Remote) writePart(ctx context.Context, cred *fs.Cred, io fs.IORef, fh n
 		return err
 	})
 	if err != nil {
+		r.endWrite(own, nil, nil)
 		r.cache.failChange(io.Handle, !refused(err) || errOp(err) > 2)
 		return fs.WriteResult{}, r.fail("WRITE", err, io.Handle)
 	}
 	r.endChange(&ch)
+	r.endWrite(own, data[:out.N], ch.attr)
+	if how == fs.FileSync || out.Committed == fs.FileSync {
+		r.settleWrites(io.Handle)
+	}
 	if out.Committed < how {
 		return fs.WriteResult{}, fs.E("WRITE", fs.ServerFault, errUnstable)
 	}
@@ -96,5 +102,6 @@ func (r *Remote) Commit(ctx context.Context, cred *fs.Cred, h fs.Handle, off, co
 	if err != nil {
 		return v, r.fail("COMMIT", err, h)
 	}
+	r.settleWrites(h)
 	return v, nil
 }

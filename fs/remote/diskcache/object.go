@@ -53,6 +53,7 @@ type Object struct {
 
 	youngCount atomic.Int64
 	warm       warmth
+	name       func() string // until the files are made
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -157,6 +158,9 @@ func (o *Object) create() (*files, error) {
 	meta, err := s.tmpfile()
 	if err != nil {
 		return nil, errors.Join(err, data.Close())
+	}
+	if o.name != nil {
+		o.head.name, o.name = o.name(), nil
 	}
 	f := &files{meta, data}
 	if err = data.Truncate(int64(o.head.version.Size)); err == nil {

@@ -223,9 +223,9 @@ func (s *Store) path(k key, kind string) string {
 // ErrClosed says that the store was closed.
 var ErrClosed = errors.New("the cache is closed")
 
-// Get gives the object of a file at a version, and throws an older version away. name is for people and may
-// be empty. Nothing is made on disk before the first data comes. Each Get is followed by one Release.
-func (s *Store) Get(id ID, v Version, name string) (*Object, error) {
+// Get gives the object of a file at a version, and throws an older version away. name, which may be nil, tells
+// the name of a new object, for people. Nothing is made on disk before the first data comes. Each Get is followed by one Release.
+func (s *Store) Get(id ID, v Version, name func() string) (*Object, error) {
 	if v.Size > maxSize {
 		return nil, fmt.Errorf("a file of %d bytes is too large for the cache", v.Size)
 	}
@@ -355,7 +355,7 @@ func (s *Store) charge(e *entry, delta int64) {
 
 // load opens what is on disk, if it is of this version, or makes a new object. old is the open object of
 // another version.
-func (s *Store) load(k key, id ID, v Version, name string, old *Object) *Object {
+func (s *Store) load(k key, id ID, v Version, name func() string, old *Object) *Object {
 	if old != nil {
 		old.wipe()
 		s.c.replaced.Add(1)
@@ -430,10 +430,11 @@ func (s *Store) unlink(k key) {
 	}
 }
 
-func (s *Store) newObject(id ID, v Version, name string) *Object {
+func (s *Store) newObject(id ID, v Version, name func() string) *Object {
 	var n [8]byte
 	_, _ = rand.Read(n[:]) // never fails
-	o := &Object{s: s, head: header{id: id, version: v, nonce: binary.LittleEndian.Uint64(n[:]), made: s.cfg.Clock.Now().Unix(), name: name}}
+	o := &Object{s: s, head: header{id: id, version: v, nonce: binary.LittleEndian.Uint64(n[:]), made: s.cfg.Clock.Now().Unix()}}
+	o.name = name
 	o.prepare()
 	return o
 }

@@ -43,7 +43,7 @@ func reopen(t testing.TB, s *Store) *Store {
 
 func get(t testing.TB, s *Store, n uint64, v Version) *Object {
 	t.Helper()
-	o, err := s.Get(ID{FileID: n}, v, "name")
+	o, err := s.Get(ID{FileID: n}, v, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -501,7 +501,7 @@ func TestStoreAgainstAModel(t *testing.T) {
 				i := rapid.IntRange(0, 3).Draw(t, "file")
 				from := rapid.IntRange(0, (size[i]-1)/BlockSize).Draw(t, "from")
 				to := rapid.IntRange(from, (size[i]-1)/BlockSize).Draw(t, "to")
-				o, err := s.Get(ID{FileID: uint64(i)}, Version{change[i], uint64(size[i])}, "")
+				o, err := s.Get(ID{FileID: uint64(i)}, Version{change[i], uint64(size[i])}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -513,7 +513,7 @@ func TestStoreAgainstAModel(t *testing.T) {
 			},
 			"read": func(t *rapid.T) {
 				i := rapid.IntRange(0, 3).Draw(t, "file")
-				o, err := s.Get(ID{FileID: uint64(i)}, Version{change[i], uint64(size[i])}, "")
+				o, err := s.Get(ID{FileID: uint64(i)}, Version{change[i], uint64(size[i])}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -560,7 +560,7 @@ func TestReadersWritersAndEvictionAtOnce(t *testing.T) {
 				if rnd.UintN(20) == 0 {
 					change = rnd.Uint64N(3)
 				}
-				o, err := s.Get(ID{FileID: i}, Version{change, size}, "")
+				o, err := s.Get(ID{FileID: i}, Version{change, size}, nil)
 				if err != nil {
 					t.Error(err)
 					return
