@@ -44,6 +44,7 @@ func (in *instance) register() {
 		}
 		return viewJournal(in.report, snap)
 	})
+	in.registerCache()
 	c.Bytes("/v1/journal/backup", func(_ context.Context, w io.Writer) error { return in.journal.Backup(w) })
 }
 
@@ -134,6 +135,7 @@ func (in *instance) reload(ctx context.Context) ([]string, error) {
 	if err := in.level.UnmarshalText([]byte(cfg.LogLevel.Value)); err != nil {
 		return nil, err
 	}
+	in.reloadCache(cfg)
 	return restartNeeded(in.cfg, cfg), nil
 }
 
@@ -142,7 +144,7 @@ func restartNeeded(old, now *config.Config) []string {
 	var names []string
 	before := old.Settings()
 	for i, s := range now.Settings() {
-		if s.Key != "log.level" && s.Value.String() != before[i].Value.String() {
+		if s.Key != "log.level" && s.Key != "cache.size" && s.Key != "cache.free_floor" && s.Value.String() != before[i].Value.String() {
 			names = append(names, s.Key)
 		}
 	}

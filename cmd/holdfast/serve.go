@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"holdfast/fs"
 	"holdfast/fs/fuse"
 	"holdfast/fs/remote"
+	"holdfast/fs/remote/diskcache"
 	"holdfast/internal/config"
 	"holdfast/internal/crash"
 	"holdfast/nfsdown"
@@ -104,6 +106,7 @@ type client struct {
 	in      *instance
 	origins map[string]*remote.Remote // by name
 	fence   *fuse.Fence
+	store   *diskcache.Store // nil without a data cache
 	mounts  []*fuse.Mounted
 
 	mu      sync.Mutex
@@ -142,6 +145,9 @@ func (c *client) localMounts(ctx context.Context) (map[string][]*later, error) {
 // connect mounts the origins. An origin that does not answer is tried again for ever, because a
 // cache host may well boot before its filer; but one that refuses is an error.
 func (c *client) connect(ctx context.Context, reexport bool) error {
+	if err := c.openCache(); err != nil {
+		return err
+	}
 	clients := 1 // without re-export all applications are of one host
 	if reexport {
 		clients = c.in.cfg.Clients
@@ -157,7 +163,8 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 			Journal: c.in.journal, Recovery: remote.Recovery(c.in.cfg.Recovery.Value), Reexport: reexport, Retain: true,
 			Clients: clients, Dead: c.dead,
 			Times: remote.AttrTimes{RegMin: opt.AcRegMin, RegMax: opt.AcRegMax, DirMin: opt.AcDirMin, DirMax: opt.AcDirMax},
-			Soft:  !opt.Hard, SoftTime: opt.Timeout, Logger: c.in.log,
+			Store: c.store, Away: remote.Away(cmp.Or(opt.Away, c.in.cfg.OriginAway.Value)),
+			Soft: !opt.Hard, SoftTime: opt.Timeout, Logger: c.in.log,
 		}
 		for wait := time.Second; ; wait = min(2*wait, 15*time.Second) {
 			try, stop := context.WithTimeout(ctx, time.Minute)
@@ -215,6 +222,9 @@ func (c *client) close(ctx context.Context) error {
 			continue
 		}
 		errs = append(errs, r.Close(ctx))
+	}
+	if c.store != nil {
+		errs = append(errs, c.store.Close())
 	}
 	return errors.Join(errs...)
 }

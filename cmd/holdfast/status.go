@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/fs/remote"
+	"holdfast/fs/remote/diskcache"
 	"holdfast/internal/control"
 )
 
@@ -38,9 +39,10 @@ type statusView struct {
 		CommitNS uint64 `json:"commit_ns"`
 		Error    string `json:"error,omitempty"`
 	} `json:"journal"`
-	Fence   *fenceView      `json:"fence,omitempty"`
-	Origins []remote.Report `json:"origins,omitempty"`
-	Mounts  []string        `json:"mounts,omitempty"`
+	Fence   *fenceView       `json:"fence,omitempty"`
+	Origins []remote.Report  `json:"origins,omitempty"`
+	Mounts  []string         `json:"mounts,omitempty"`
+	Cache   *diskcache.Usage `json:"cache,omitempty"`
 	// Problems is why the phase is degraded or what else wants attention; empty is good.
 	Problems []string `json:"problems"`
 }
@@ -154,6 +156,23 @@ func (v *statusView) text() string {
 		p("          %s  a reboot may take %s  recovery %s, %s  %d clients there", friendlyText(o.Retain), ago(o.Budget), o.Came, o.Phase, o.Clients)
 		if o.Lost != "" {
 			p("          nothing can be reclaimed: %s", o.Lost)
+		}
+	}
+	if c := v.Cache; c != nil {
+		limit := ""
+		if c.Limit > 0 {
+			limit = " of " + sizeText(c.Limit)
+		}
+		p("cache     %s%s in %d files; least lately used %s ago", sizeText(c.Bytes), limit, c.Objects, ago(time.Duration(c.Oldest)*time.Second))
+		for _, o := range v.Origins {
+			d := o.Data
+			if d == nil {
+				continue
+			}
+			p("          %s: %.1f%% of the bytes hit, %s saved; missed: %d not there, %d changed, %d through", o.Name, 100*d.HitRatio, sizeText(int64(d.Saved)), d.Cold, d.Changed, d.NoOpen+d.Denied+d.Unsettled)
+			if d.IsAway {
+				p("          %s is away; what is cached was valid %s ago (origin-away: %s)", o.Name, ago(time.Duration(d.OldestSeen)), d.Away)
+			}
 		}
 	}
 	if v.Listen != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sort"
 
 	"holdfast/fs/remote"
@@ -13,6 +14,16 @@ func (c *client) status(v *statusView) {
 	}
 	for _, m := range c.in.cfg.Mounts {
 		v.Mounts = append(v.Mounts, m.Origin+" on "+m.Dir)
+	}
+	if c.store != nil {
+		u := c.store.Usage()
+		v.Cache = &u
+		if u.Full {
+			v.Problems = append(v.Problems, "the data cache has no room: what it may take is pinned, or the disk is full of other things")
+		}
+		if u.Rotten > 0 {
+			v.Problems = append(v.Problems, fmt.Sprintf("the data cache's disk is rotten: %d blocks did not match their checksum and were fetched again", u.Rotten))
+		}
 	}
 	for _, r := range c.connected() {
 		rep := r.Status()

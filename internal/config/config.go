@@ -102,6 +102,11 @@ type Config struct {
 	MaxConns int    `json:"max_connections"`
 	Clients  int    `json:"upstream_clients"`
 
+	CacheDir   string `json:"cache_dir"`
+	CacheSize  Size   `json:"-"`
+	CacheFloor Floor  `json:"-"`
+	OriginAway Choice `json:"-"`
+
 	LogFormat Choice `json:"-"`
 	LogLevel  Choice `json:"-"`
 	LogFile   string `json:"log_file"`
@@ -113,20 +118,23 @@ type Config struct {
 // Default returns the settings before anybody said anything.
 func Default() *Config {
 	return &Config{
-		Instance:  "default",
-		Lease:     Duration(90 * time.Second),
-		Grace:     Duration(90 * time.Second),
-		Recovery:  Choice{"auto", []string{"auto", "reclaim", "resume"}},
-		Retain:    Choice{"negotiated", []string{"always", "negotiated", "never"}},
-		Fence:     Choice{"block", []string{"block", "eagain"}},
-		InGrace:   Choice{"safe", []string{"safe", "reclaims"}},
-		Courtesy:  Duration(24 * time.Hour),
-		Listen:    ":2049",
-		MaxConns:  20000,
-		Clients:   4,
-		LogFormat: Choice{"text", []string{"text", "json"}},
-		LogLevel:  Choice{"info", []string{"debug", "info", "warn", "error"}},
-		Sources:   map[string]string{},
+		Instance:   "default",
+		Lease:      Duration(90 * time.Second),
+		Grace:      Duration(90 * time.Second),
+		Recovery:   Choice{"auto", []string{"auto", "reclaim", "resume"}},
+		Retain:     Choice{"negotiated", []string{"always", "negotiated", "never"}},
+		Fence:      Choice{"block", []string{"block", "eagain"}},
+		InGrace:    Choice{"safe", []string{"safe", "reclaims"}},
+		Courtesy:   Duration(24 * time.Hour),
+		Listen:     ":2049",
+		MaxConns:   20000,
+		Clients:    4,
+		CacheSize:  100 << 30,
+		CacheFloor: Floor{Percent: 10},
+		OriginAway: Choice{"block", []string{"block", "serve"}},
+		LogFormat:  Choice{"text", []string{"text", "json"}},
+		LogLevel:   Choice{"info", []string{"debug", "info", "warn", "error"}},
+		Sources:    map[string]string{},
 	}
 }
 
@@ -136,6 +144,27 @@ func (c *Config) Dir() string {
 		return c.StateDir
 	}
 	return filepath.Join("/var/lib/holdfast", c.Instance)
+}
+
+// CachePath returns where file data is cached, or "" if it is not. A re-export server caches unless it is told
+// not to; a mount, as nfs(5) has it, only if it is asked to: by the option fsc, or by a directory.
+func (c *Config) CachePath(role string) string {
+	switch {
+	case c.CacheDir == "none" || role == "origin":
+		return ""
+	case c.CacheDir != "":
+		return c.CacheDir
+	case role == "mount":
+		asked := false
+		for i := range c.Origins {
+			opt, err := c.Origins[i].ParseOptions()
+			asked = asked || err == nil && opt.Cache
+		}
+		if !asked {
+			return ""
+		}
+	}
+	return filepath.Join(c.Dir(), "cache")
 }
 
 // SocketPath returns the control socket's path: the setting; or, with a state directory of its
@@ -175,6 +204,12 @@ func (c *Config) Validate(role string) error {
 	}
 	if !filepath.IsAbs(c.Dir()) {
 		no("state-dir %q: must be an absolute path", c.Dir())
+	}
+	if c.CacheDir != "" && c.CacheDir != "none" && !filepath.IsAbs(c.CacheDir) {
+		no("cache-dir %q: must be an absolute path, or none", c.CacheDir)
+	}
+	if z := c.CacheSize; z > 0 && z < 1<<20 {
+		no("cache-size %s is too small to be of use; set at least 1MiB, or --cache-dir=none", z.String())
 	}
 	if len(c.SocketPath()) > 100 {
 		no("the control socket's path %q is longer than the 100 bytes that a socket name can have; set --socket", c.SocketPath())

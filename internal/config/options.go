@@ -21,6 +21,8 @@ type Options struct {
 	AcDirMin, AcDirMax time.Duration
 	RSize, WSize uint32
 	NoLock       bool
+	Cache        bool   // fsc: a mount caches data on disk
+	Away         string // block or serve; empty: the setting of all
 }
 
 // DefaultOptions is nfs(5)'s defaults as far as they apply.
@@ -112,6 +114,15 @@ func (opt *Options) set(word string) error {
 		err = seconds(&opt.AcDirMax)
 	case "actimeo":
 		err = seconds(&opt.AcRegMin, &opt.AcRegMax, &opt.AcDirMin, &opt.AcDirMax)
+	case "fsc":
+		opt.Cache = true
+	case "nofsc":
+		opt.Cache = false
+	case "away":
+		if value != "block" && value != "serve" {
+			return fmt.Errorf("option away: block or serve, not %q", value)
+		}
+		opt.Away = value
 	case "noac":
 		opt.AcRegMin, opt.AcRegMax, opt.AcDirMin, opt.AcDirMax = 0, 0, 0, 0
 	case "rsize":

@@ -65,6 +65,10 @@ func (c *Config) Settings() []Setting {
 		{"locks.hold", "hold", "how long a restarted client's locks are held for it (default: the lease)", &c.Hold},
 		{"locks.courtesy", "courtesy", "how long an expired client keeps its state while nobody conflicts (origin only)", &c.Courtesy},
 		{"locks.fence", "fence", "what local applications get before re-export begins", &c.Fence},
+		{"cache.dir", "cache-dir", "where file data is cached; none for no data cache (default: cache in the state directory; mount: none without -o fsc)", textValue{&c.CacheDir}},
+		{"cache.size", "cache-size", "most bytes that the data cache takes on disk; 0: as many as the floor allows", &c.CacheSize},
+		{"cache.free_floor", "cache-free-floor", "what the data cache leaves free on its file system, a size or a percentage", &c.CacheFloor},
+		{"cache.origin_away", "origin-away", "reads of cached data under granted opens while the origin is away; also by origin: -o away=serve", &c.OriginAway},
 		{"log.format", "log-format", "format of the log", &c.LogFormat},
 		{"log.level", "log-level", "least level that is logged", &c.LogLevel},
 		{"log.file", "log-file", "append the log to this file, not to stderr", textValue{&c.LogFile}},
@@ -296,6 +300,13 @@ locks:
   retain: negotiated  # always | negotiated | never
   fence: block        # block | eagain
   courtesy: 24h       # holdfast origin only
+
+# File data on a local disk. It survives restarts, and is compared with the origin at each open.
+cache:
+  # dir: /var/lib/holdfast/default/cache
+  size: 100GiB        # 0: as much as free_floor allows
+  free_floor: 10%     # of the file system stays free for others; a size or a percentage
+  origin_away: block  # block | serve: reads of cached data while the origin does not answer
 
 log:
   format: text

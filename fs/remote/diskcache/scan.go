@@ -270,17 +270,18 @@ func (s *Store) DropAll() (n int) {
 	return n
 }
 
-// Pin keeps an object from being evicted, also over versions and restarts and before there is data; or
-// gives it free again.
-func (s *Store) Pin(id ID, on bool) error {
+// Pin keeps objects from being evicted, also over versions and restarts and before there is data; or
+// gives them free again.
+func (s *Store) Pin(on bool, ids ...ID) error {
 	s.pinMu.Lock()
 	defer s.pinMu.Unlock()
-	k := id.key()
 	s.mu.Lock()
-	if on {
-		s.pins[k] = true
-	} else {
-		delete(s.pins, k)
+	for _, id := range ids {
+		if on {
+			s.pins[id.key()] = true
+		} else {
+			delete(s.pins, id.key())
+		}
 	}
 	lines := make([]string, 0, len(s.pins))
 	for p := range s.pins {

@@ -425,7 +425,7 @@ func TestTheFloorIsKept(t *testing.T) {
 
 func TestWhatIsPinnedStays(t *testing.T) {
 	s := open(t, t.TempDir(), func(c *Config) { c.Limit = 1 << 20 })
-	must(t, s.Pin(ID{FileID: 1}, true))
+	must(t, s.Pin(true, ID{FileID: 1}))
 	s = reopen(t, s)
 	for i := range uint64(20) {
 		o := get(t, s, i, Version{1, 128 << 10})
@@ -441,7 +441,7 @@ func TestWhatIsPinnedStays(t *testing.T) {
 	if u := s.Usage(); u.Pinned < 128<<10 {
 		t.Errorf("pinned: %d bytes", u.Pinned)
 	}
-	must(t, s.Pin(ID{FileID: 1}, false))
+	must(t, s.Pin(false, ID{FileID: 1}))
 	if u := s.Usage(); u.Pinned != 0 {
 		t.Errorf("pinned: %d bytes", u.Pinned)
 	}
