@@ -597,7 +597,7 @@ func (l *listener) takeChanged() []fs.Handle {
 // rig is a Remote over a fake, and what tests need of it.
 type rig struct {
 	*Remote
-	t     *testing.T
+	t     testing.TB
 	f     *fake
 	l     *listener
 	clock *clock.Fake
@@ -608,7 +608,7 @@ var (
 	bob   = &fs.Cred{UID: 1001, GID: 100}
 )
 
-func newRig(t *testing.T, f *fake, change func(*Config)) *rig {
+func newRig(t testing.TB, f *fake, change func(*Config)) *rig {
 	t.Helper()
 	fc := clock.NewFake(time.Unix(1_700_000_000, 0))
 	cfg := Config{Name: "filer", Server: "origin:2049", Reexport: true, Clock: fc}

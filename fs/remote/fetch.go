@@ -54,10 +54,10 @@ func (p *piece) drop() {
 func (r *Remote) plan(ctx context.Context, f *dataFile, rd *reader, obj *diskcache.Object, pos, end int64) []piece {
 	limit := int64(r.maxTransfer(ctx, f.handle, false)) &^ (diskcache.BlockSize - 1)
 	size := int64(rd.v.attr.Size)
+	want := end
 	if size <= r.wholeFile() {
 		end = size // one round trip either way
 	}
-	want := end
 	var pieces []piece
 	add := func(p piece) {
 		p.stop = min(p.stop, want)
