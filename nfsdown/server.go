@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/fs"
+	"holdfast/internal/broken"
 	"holdfast/internal/clock"
 	"holdfast/internal/rpc"
 	"holdfast/journal"
@@ -105,6 +106,14 @@ func New(cfg Config) (*Server, error) {
 	if s.state.Phase() == state.GraceNone {
 		s.background(func(ctx context.Context) { s.reclaimComplete(ctx) })
 	} else {
+		if broken.PurgeInGrace {
+			b := new(journal.Batch)
+			b.EndGrace(cfg.State.Epoch)
+			_ = s.commit(s.ctx, b)
+		}
+		if broken.EarlyComplete {
+			s.reclaimComplete(s.ctx)
+		}
 		g := s.state.GraceInfo()
 		s.log.Info("grace period begins", "left", g.Left, "clients", g.Expected, "journal_complete", g.Complete)
 		s.event(&journal.Event{Type: "grace", Result: "begin", Text: fmt.Sprintf("%d clients expected back within %v; journal complete: %v", g.Expected, g.Left.Round(100*time.Millisecond), g.Complete)})
@@ -272,6 +281,12 @@ func (s *Server) both(ctx context.Context, b *journal.Batch, call func() error) 
 	case call == nil:
 		return nil, s.commit(ctx, b)
 	case s.cfg.Journal == nil || b == nil || b.Empty():
+		return call(), nil
+	case broken.GrantBeforeJournal:
+		s.background(func(ctx context.Context) {
+			s.sleep(ctx, time.Second)
+			_ = s.commit(ctx, b)
+		})
 		return call(), nil
 	}
 	done := make(chan error, 1)

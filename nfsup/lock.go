@@ -63,6 +63,10 @@ func (c *Client) lock(ctx context.Context, cred *rpc.Cred, a *LockArgs, commit f
 
 // sendLock is LOCK, RFC 8881 18.10, until it is granted or refused. The caller has the turn on l.
 func (c *Client) sendLock(ctx context.Context, cred *rpc.Cred, o *openState, l *lockState, r Range, write, wait, reclaim bool) error {
+	if !write && !reclaim {
+		c.state.count(func() { l.wish = &wish{r: r, keep: true} })
+		defer c.state.count(func() { l.wish = nil })
+	}
 	for try := 0; ; try++ {
 		var sent *nfs4.LockArgs
 		var refused error
@@ -216,6 +220,8 @@ func (c *Client) withLock(ctx context.Context, lockOwner UpOwner, fh nfs4.FH, f 
 
 // sendUnlock is LOCKU, RFC 8881 18.12. The caller has the turn on l.
 func (c *Client) sendUnlock(ctx context.Context, o *openState, l *lockState, r Range) error {
+	c.state.count(func() { l.wish = &wish{r: r} })
+	defer c.state.count(func() { l.wish = nil })
 	for try := 0; ; try++ {
 		var sent nfs4.Stateid
 		var fail *StatusError
@@ -228,7 +234,7 @@ func (c *Client) sendUnlock(ctx context.Context, o *openState, l *lockState, r R
 				c.state.mu.Lock()
 				defer c.state.mu.Unlock()
 				if !l.has {
-					return nil, ErrNoState
+					return nil, errNothingToDo // lost, or given up in a recovery
 				}
 				sent = l.stateid
 				a := &nfs4.LockuArgs{LockType: nfs4.WRITE_LT, LockStateid: sent}
@@ -246,6 +252,9 @@ func (c *Client) sendUnlock(ctx context.Context, o *openState, l *lockState, r R
 				return nil
 			},
 		})
+		if err == errNothingToDo {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

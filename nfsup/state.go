@@ -51,9 +51,18 @@ type lockState struct {
 	has     bool     // stateid is one
 	set     RangeSet // what is held
 	owing   RangeSet // in a recovery: what is still to be reclaimed
+	wish    *wish    // a request that has no answer yet and gives something up
 	users   int      // operations that hold on to it
 	resumed bool     // of the dead incarnation, and so far only this was asked for since:
 	claimed RangeSet
+}
+
+// A wish is an unlock, or a lock for reading of what is locked for writing, that is on its way. Nobody wants
+// what it gives up, and the server may have taken it already: a reclaim of it would be refused, and
+// so would one of a whole range that it is part of (RECLAIM_BAD).
+type wish struct {
+	r    Range
+	keep bool // for reading
 }
 
 // A stateTable is guarded by its one mutex, which is never held across I/O.
@@ -499,6 +508,15 @@ func (t *stateTable) owe(l *lockState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l.owing = l.all()
+	if w := l.wish; w != nil {
+		was := l.owing.within(w.r)
+		l.owing = l.owing.without(w.r)
+		for _, h := range was {
+			if w.keep {
+				l.owing = l.owing.with(h.Range, false)
+			}
+		}
+	}
 	l.set, l.has, l.stateid = nil, false, nfs4.Stateid{}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"holdfast/fs"
+	"holdfast/internal/broken"
 	"holdfast/nfsup"
 )
 
@@ -39,7 +40,7 @@ func (r *Remote) Lock(ctx context.Context, cred *fs.Cred, req *fs.LockRequest) e
 	if wait {
 		w = r.waiters.add(lockUp, req, fh, cred)
 	}
-	err = r.up.Lock(ctx, r.upCred(cred), &nfsup.LockArgs{
+	args := nfsup.LockArgs{
 		FH:        fh,
 		OpenOwner: openUp,
 		LockOwner: lockUp,
@@ -47,7 +48,13 @@ func (r *Remote) Lock(ctx context.Context, cred *fs.Cred, req *fs.LockRequest) e
 		Write:     req.Type == fs.WriteLock,
 		Wait:      wait,
 		Reclaim:   req.Reclaim,
-	})
+	}
+	err = r.up.Lock(ctx, r.upCred(cred), &args)
+	if broken.ReclaimAsLock && req.Reclaim && err != nil {
+		args.Reclaim = false
+		_ = r.up.ReclaimComplete(ctx)
+		err = r.up.Lock(ctx, r.upCred(cred), &args)
+	}
 	if req.Reclaim {
 		r.countReclaim(err, &r.stats.reclaimedLocks)
 	}

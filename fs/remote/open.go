@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"holdfast/fs"
+	"holdfast/internal/broken"
 	"holdfast/internal/nfs4"
 	"holdfast/nfsup"
 )
@@ -49,6 +50,12 @@ func (r *Remote) openFile(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 	args.FH = fh
 	start := r.cache.begin()
 	reply, err := r.up.Open(ctx, r.upCred(cred), args)
+	if broken.ReclaimAsLock && req.Reclaim && err != nil {
+		again := *args
+		again.Reclaim = false
+		_ = r.up.ReclaimComplete(ctx)
+		reply, err = r.up.Open(ctx, r.upCred(cred), &again)
+	}
 	if req.Reclaim {
 		r.countReclaim(err, &r.stats.reclaimedOpens)
 	}

@@ -36,7 +36,13 @@ type Link struct {
 	fault   Fault                 // guarded by mu
 	changed chan struct{}         // guarded by mu; closed when fault changes
 	conns   map[net.Conn]struct{} // guarded by mu; both sides of each connection
+	cohort  *cohort               // guarded by mu; of the connections that are made now
 }
+
+// A cohort is the connections that were made between two calls of Freeze.
+type cohort struct{ frozen, thawed chan struct{} }
+
+func newCohort() *cohort { return &cohort{make(chan struct{}), make(chan struct{})} }
 
 // Listen makes a link from a free port of loopback to target.
 func Listen(target string) (*Link, error) {
@@ -44,7 +50,7 @@ func Listen(target string) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("faultnet: %w", err)
 	}
-	l := &Link{target: target, ln: ln, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	l := &Link{target: target, ln: ln, changed: make(chan struct{}), cohort: newCohort(), conns: map[net.Conn]struct{}{}}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.wg.Go(l.accept)
 	return l, nil
@@ -63,6 +69,17 @@ func (l *Link) Set(f Fault) {
 	if f.Cut {
 		l.hangUp()
 	}
+}
+
+// Freeze stalls the connections that there are, in both directions, until thaw is called; new ones work. So
+// what a host sent before it died arrives when its next life is well under way.
+func (l *Link) Freeze() (thaw func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.cohort
+	close(old.frozen)
+	l.cohort = newCohort()
+	return sync.OnceFunc(func() { close(old.thawed) })
 }
 
 // Reset ends all connections once; new ones work.
@@ -136,8 +153,11 @@ func (l *Link) join(c net.Conn) {
 		return
 	}
 	defer l.drop(c)
+	l.mu.Lock()
+	mates := l.cohort
+	l.mu.Unlock()
 	// A SYN does not cross a stalled link either.
-	if !l.pass(func(f Fault) bool { return f.StallUp || f.StallDown }) {
+	if !l.pass(mates, func(f Fault) bool { return f.StallUp || f.StallDown }) {
 		return
 	}
 	var d net.Dialer
@@ -158,7 +178,7 @@ func (l *Link) join(c net.Conn) {
 		{t, c, func(f Fault) bool { return f.StallDown }},
 	} {
 		l.wg.Go(func() {
-			l.forward(way.from, way.to, way.stalled)
+			l.forward(mates, way.from, way.to, way.stalled)
 			done <- struct{}{}
 		})
 	}
@@ -172,7 +192,7 @@ type piece struct {
 }
 
 // forward relays one direction until an end breaks.
-func (l *Link) forward(from, to net.Conn, stalled func(Fault) bool) {
+func (l *Link) forward(mates *cohort, from, to net.Conn, stalled func(Fault) bool) {
 	pieces := make(chan piece, 256)
 	gone := make(chan struct{})
 	defer close(gone)
@@ -195,19 +215,28 @@ func (l *Link) forward(from, to net.Conn, stalled func(Fault) bool) {
 		}
 	})
 	for p := range pieces {
-		if !l.pass(stalled) || !l.sleep(time.Until(p.due)) {
+		if !l.pass(mates, stalled) || !l.sleep(time.Until(p.due)) {
 			return
 		}
 		if _, err := to.Write(p.b); err != nil {
 			return
 		}
 	}
-	l.pass(stalled) // neither does a FIN
+	l.pass(mates, stalled) // neither does a FIN
 }
 
 // pass waits while the link is stalled; false if it was cut or closed meanwhile.
-func (l *Link) pass(stalled func(Fault) bool) bool {
+func (l *Link) pass(mates *cohort, stalled func(Fault) bool) bool {
 	for {
+		select {
+		case <-mates.frozen:
+			select {
+			case <-mates.thawed:
+			case <-l.ctx.Done():
+				return false
+			}
+		default:
+		}
 		f, changed := l.now()
 		if f.Cut {
 			return false

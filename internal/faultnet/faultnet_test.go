@@ -158,3 +158,17 @@ func TestDelay(t *testing.T) {
 		t.Errorf("there and back took %v, it cannot be less than %v", took, 2*d)
 	}
 }
+
+func TestFrozenConnectionsDeliverLate(t *testing.T) {
+	l, dial := link(t)
+	c := dial()
+	says(t, c, "before")
+	thaw := l.Freeze()
+	if _, err := c.Write([]byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	silent(t, c)
+	says(t, dial(), "new")
+	thaw()
+	hears(t, c, "late")
+}

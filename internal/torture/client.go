@@ -49,6 +49,8 @@ type owner struct {
 	held    map[string]hold // by cell; guarded by mu
 	revoked int             // counts losses; guarded by mu
 	closing bool            // its CLOSE is on its way; guarded by mu
+	// unlocking is the cells of a LOCKU on its way: losing them is as good. Guarded by mu.
+	unlocking map[string]bool
 }
 
 type hold struct {
@@ -208,7 +210,7 @@ func (c *client) revoked(r nfsup.Revocation) {
 		}
 		delete(o.held, cell)
 		c.w.history.add(judge.Op{Cell: cell, Owner: o.name, Kind: judge.Loss, Call: int64(h.call), Return: int64(now)})
-		if !o.closing { // else a CLOSE that was done on a session that was lost then, and sent again
+		if !o.closing && !o.unlocking[cell] { // else a CLOSE that was done on a session that was lost then, and sent again
 			c.w.lost(c, o, cell, h, now, r.Why)
 		}
 	}

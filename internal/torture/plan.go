@@ -43,6 +43,7 @@ var actions = map[string]action{
 	"slow-link": {weight: 2, do: func(w *world, ctx context.Context) error {
 		return w.faulty(ctx, faultnet.Fault{Delay: 30 * time.Millisecond}, w.short())
 	}},
+	"late-packets":    {weight: 5, do: (*world).latePackets},
 	"client-dies":     {weight: 4, do: func(w *world, ctx context.Context) error { return w.pickClient().die(ctx, 0) }},
 	"clock-jumps":     {weight: 2, do: (*world).clockJump},
 	"journal-fails":   {weight: 2, do: (*world).journalFails},
@@ -154,7 +155,9 @@ func (w *world) bootUntil(ctx context.Context, p *proc, from time.Duration, env 
 			w.note("  %s is back", p.name)
 			return nil
 		}
-		if p.alive() {
+		select {
+		case <-p.gone(): // its pipe ends a moment before it
+		case <-time.After(time.Second):
 			return fmt.Errorf("%s is not ready after %v", p.name, bootLimit)
 		}
 		if len(env) > 0 {
@@ -243,6 +246,24 @@ func (w *world) faulty(ctx context.Context, f faultnet.Fault, d time.Duration) e
 		w.links[name].Set(faultnet.Fault{})
 	}
 	w.outages.add(name, from, w.since())
+	return nil
+}
+
+// latePackets kills a server while what it sent is held up on the way to the origin, where it arrives when the
+// server's next life is under way: the dead must not write.
+func (w *world) latePackets(ctx context.Context) error {
+	s := w.serve()
+	from := w.since()
+	thaw := w.links["link "+s.name].Freeze()
+	defer thaw()
+	rest(ctx, time.Duration(w.rng.Int64N(int64(300*time.Millisecond))))
+	s.kill()
+	w.countKill(s)
+	if err := w.bootUntil(ctx, s, from); err != nil {
+		return err
+	}
+	rest(ctx, time.Duration(w.rng.Int64N(int64(3*time.Second))))
+	w.note("  what %s sent before arrives", s.name)
 	return nil
 }
 

@@ -59,7 +59,7 @@ func (p *proc) launch(env ...string) error {
 	p.cmd, p.exited, p.ready, p.isReady = cmd, exited, ready, false
 	p.mu.Unlock()
 	go func() {
-		_ = cmd.Wait() // how it ended does not matter; that it did not end by itself is seen in alive
+		_ = cmd.Wait() // how it ended does not matter; a crash point may have ended it
 		close(exited)
 	}()
 	go func() {
@@ -129,15 +129,6 @@ func (p *proc) gone() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.exited
-}
-
-func (p *proc) alive() bool {
-	select {
-	case <-p.gone():
-		return false
-	default:
-		return true
-	}
 }
 
 // stop is a clean stop; an error if it does not end.

@@ -170,10 +170,17 @@ func (k *worker) lock(file string, fh nfs4.FH, a, b int, write bool) {
 // unlock gives cells a to b back; true if they are. What is not held is asked for as well.
 func (k *worker) unlock(file string, fh nfs4.FH, a, b int) bool {
 	call := k.since()
+	k.o.mu.Lock()
+	k.o.unlocking = map[string]bool{}
+	for i := a; i <= b; i++ {
+		k.o.unlocking[cellOf(file, i)] = true
+	}
+	k.o.mu.Unlock()
 	err := k.c.up.Unlock(context.Background(), k.o.lock, fh, rangeOf(a, b))
 	now := k.since()
 	k.o.mu.Lock()
 	defer k.o.mu.Unlock()
+	k.o.unlocking = nil
 	var ops []judge.Op
 	for i := a; i <= b; i++ {
 		cell := cellOf(file, i)
