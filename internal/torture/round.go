@@ -41,11 +41,14 @@ func (w *world) round(ctx context.Context, r *Report) error {
 		}
 	}
 	for _, c := range w.clients {
+		limited, stop := context.WithTimeout(ctx, w.settleLimit())
 		c.life.RLock()
-		err := c.lookup(ctx, all)
+		err := c.lookup(limited, all)
 		c.life.RUnlock()
+		stop()
 		if err != nil {
-			return err
+			w.violated("the files of round %d cannot be found: %v", n, err)
+			return nil
 		}
 		w.mu.Lock()
 		for f, fh := range c.files {
