@@ -100,6 +100,7 @@ type Journal struct {
 	closed  chan struct{} // closed by Close, immutable
 
 	complete bool // immutable; of a journal opened for reading only
+	lasting  bool // immutable; the database outlives the journal: see Memory
 }
 
 var (
@@ -151,6 +152,17 @@ func open(dir string, o Options, lock *os.File) (*Journal, *Report, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("journal %s: %w", dir, err)
 	}
+	j, err := start(dir, o, lock, db, r, in, m, ms)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("journal %s: %w", dir, err), db.Close())
+	}
+	r.say(o.Logger)
+	go j.commitLoop()
+	return j, r, nil
+}
+
+// start makes a journal of a database and begins its epoch.
+func start(dir string, o Options, lock *os.File, db *badger.DB, r *Report, in *inspection, m mark, ms markState) (*Journal, error) {
 	j := &Journal{
 		dir: dir, o: o, store: badgerStore{db}, lock: lock, db: db,
 		kick: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{}),
@@ -160,11 +172,9 @@ func open(dir string, o Options, lock *os.File) (*Journal, *Report, error) {
 		if j.mark != nil {
 			j.mark.Close()
 		}
-		return nil, nil, errors.Join(fmt.Errorf("journal %s: %w", dir, err), db.Close())
+		return nil, err
 	}
-	r.say(o.Logger)
-	go j.commitLoop()
-	return j, r, nil
+	return j, nil
 }
 
 // repair makes the files fit for Badger.
@@ -322,6 +332,9 @@ func (j *Journal) Close() error {
 	<-j.done
 	failure := j.Err()
 	err := errors.Join(failure, j.mark.Sync(), j.mark.Close())
+	if j.lasting {
+		return errors.Join(err, unlockDir(j.dir, j.lock, true))
+	}
 	if failure == nil {
 		err = errors.Join(err, j.db.Close(), tighten(filepath.Join(j.dir, dbName)))
 	} else {

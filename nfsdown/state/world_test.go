@@ -28,6 +28,10 @@ type world struct {
 	clients map[string]*tester
 	notices []string
 	mayEnd  bool
+
+	// For the model: a disk in memory, and what was posted is held back until a commit.
+	memory *journal.Memory
+	posted []*journal.Batch
 }
 
 func newWorld(t testing.TB, cfg Config) *world {
@@ -41,7 +45,13 @@ func newWorld(t testing.TB, cfg Config) *world {
 // boot opens the journal and makes a server of it.
 func (w *world) boot() {
 	w.t.Helper()
-	j, _, err := journal.Open(w.dir, journal.Options{MinFree: -1})
+	var j *journal.Journal
+	var err error
+	if w.memory != nil {
+		j, _, err = w.memory.Open(journal.Options{})
+	} else {
+		j, _, err = journal.Open(w.dir, journal.Options{MinFree: -1})
+	}
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -73,7 +83,18 @@ func (w *world) commit(b *journal.Batch) error {
 	if b == nil || b.Empty() {
 		return nil
 	}
+	w.flush()
 	return w.journal.Commit(w.t.Context(), b)
+}
+
+// flush posts what the model held back.
+func (w *world) flush() {
+	for _, b := range w.posted {
+		if err := w.journal.Post(b); err != nil {
+			w.t.Error(err)
+		}
+	}
+	w.posted = nil
 }
 
 func (w *world) run(e *Effects) {
@@ -102,6 +123,10 @@ type host struct {
 }
 
 func (h host) Post(b *journal.Batch) {
+	if h.w.memory != nil {
+		h.w.posted = append(h.w.posted, b)
+		return
+	}
 	if err := h.w.journal.Post(b); err != nil {
 		h.w.t.Error(err)
 	}
