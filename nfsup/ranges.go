@@ -102,3 +102,18 @@ func (s RangeSet) within(r Range) RangeSet {
 	}
 	return out
 }
+
+// covers tells whether all of r is in the set.
+func (s RangeSet) covers(r Range) bool {
+	next := r.First
+	for _, h := range s.within(r) {
+		if h.Range.First > next {
+			return false
+		}
+		if h.Range.Last >= r.Last {
+			return true
+		}
+		next = h.Range.Last + 1
+	}
+	return false
+}

@@ -62,7 +62,7 @@ type lockState struct {
 // so would one of a whole range that it is part of (RECLAIM_BAD).
 type wish struct {
 	r    Range
-	keep bool // for reading
+	keep bool // for reading; only if all of it is held: else the lock may still be denied, and nothing is given up
 }
 
 // A stateTable is guarded by its one mutex, which is never held across I/O.
@@ -508,7 +508,7 @@ func (t *stateTable) owe(l *lockState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l.owing = l.all()
-	if w := l.wish; w != nil {
+	if w := l.wish; w != nil && (!w.keep || l.owing.covers(w.r)) {
 		was := l.owing.within(w.r)
 		l.owing = l.owing.without(w.r)
 		for _, h := range was {

@@ -17,7 +17,8 @@ func TestReclaimLeavesOutWhatIsGivenUp(t *testing.T) {
 		{"nothing on its way", nil, set},
 		{"part is unlocked", &wish{r: Range{50, 249}}, RangeSet{{Range{0, 49}, true}, {Range{250, 299}, false}}},
 		{"all is unlocked", &wish{r: Range{0, 299}}, RangeSet{}},
-		{"part is downgraded, what is not held stays so", &wish{r: Range{50, 249}, keep: true}, RangeSet{{Range{0, 49}, true}, {Range{50, 99}, false}, {Range{200, 299}, false}}},
+		{"part is downgraded", &wish{r: Range{50, 79}, keep: true}, RangeSet{{Range{0, 49}, true}, {Range{50, 79}, false}, {Range{80, 99}, true}, {Range{200, 299}, false}}},
+		{"a lock that may still be denied gives nothing up", &wish{r: Range{50, 249}, keep: true}, set},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var table stateTable

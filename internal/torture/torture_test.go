@@ -46,6 +46,7 @@ func TestTorture(t *testing.T) {
 	t.Logf("seed %d", cfg.Seed)
 	r, err := Run(t.Context(), cfg)
 	if err != nil {
+		keep(t, cfg.Dir)
 		t.Fatal(err)
 	}
 	t.Log(r)
