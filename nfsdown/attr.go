@@ -24,6 +24,7 @@ var (
 		nfs4.FATTR4_TIME_ACCESS_SET, nfs4.FATTR4_TIME_CREATE, nfs4.FATTR4_TIME_DELTA, nfs4.FATTR4_TIME_METADATA,
 		nfs4.FATTR4_TIME_MODIFY, nfs4.FATTR4_TIME_MODIFY_SET, nfs4.FATTR4_MOUNTED_ON_FILEID,
 		nfs4.FATTR4_SUPPATTR_EXCLCREAT)
+	attrs40 = without(attrs41, nfs4.FATTR4_SUPPATTR_EXCLCREAT)
 	attrs42 = attrs41.Or(nfs4.Bits(nfs4.FATTR4_CLONE_BLKSIZE, nfs4.FATTR4_CHANGE_ATTR_TYPE, nfs4.FATTR4_MODE_UMASK,
 		nfs4.FATTR4_XATTR_SUPPORT))
 	attrsRetain = nfs4.Bits(nfs4.FATTR4_RETAIN_ABSENCE_LIMIT, nfs4.FATTR4_RETAIN_RECLAIM_CAP)
@@ -44,12 +45,21 @@ var (
 		nfs4.FATTR4_CHANGE_ATTR_TYPE)
 )
 
+// without is a set less one attribute.
+func without(set nfs4.Bitmap, bit uint32) nfs4.Bitmap {
+	set.Clear(bit)
+	return set
+}
+
 // cloneBlock is clone_blksize in bytes: what copy-on-write file systems want at least.
 const cloneBlock = 4096
 
 // supported are the attributes that a file of the ref has in this minor version.
 func (c *compound) supported(r *ref) nfs4.Bitmap {
 	set := attrs41
+	if c.minor == 0 {
+		set = attrs40
+	}
 	if c.minor >= 2 {
 		set = attrs42.Or(attrsRetain)
 		if _, ok := r.b.(fs.Cloner); !ok {

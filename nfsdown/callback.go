@@ -138,6 +138,9 @@ func (ch *channel) conn(tried []*rpc.Conn) *rpc.Conn {
 
 // callback calls one operation at a client and returns its status; the error says that it could not be asked.
 func (s *Server) callback(ctx context.Context, c *state.Client, op nfs4.CBArgs) (nfs4.Status, error) {
+	if c.V40() {
+		return s.callback40(ctx, c, op)
+	}
 	err := errNoPath
 	for _, ch := range s.channelsOf(c) {
 		var st nfs4.Status
@@ -242,6 +245,9 @@ func (s *Server) NotifyLock(n state.LockNotice) {
 			s.background(func(context.Context) { s.lockNotice(n) })
 		}
 		return
+	}
+	if n.Client.V40() {
+		return // it has no such callback, and asks again; the range is kept for it meanwhile
 	}
 	select {
 	case s.notices <- struct{}{}:

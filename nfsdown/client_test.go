@@ -287,7 +287,7 @@ func (p *peer) fails(want nfs4.Status, ops ...nfs4.Args) {
 	if st != want || len(list) != len(ops) {
 		p.t.Fatalf("%v: got %v after %d of %d operations, want %v", ops[len(ops)-1].Op(), st, len(list), len(ops), want)
 	}
-	if v := validStatus(list[len(list)-1].Op(), st); v != st {
+	if v := validStatus(p.minor, list[len(list)-1].Op(), st); v != st {
 		p.t.Errorf("%v is no answer to %v", st, list[len(list)-1].Op())
 	}
 }

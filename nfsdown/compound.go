@@ -37,6 +37,8 @@ type compound struct {
 
 	last bool // the operation is the last one of the COMPOUND
 
+	v40 compound40 // with minor version 0
+
 	// after is to be run when the operation is done: before the next, or after the reply.
 	after state.Effects
 }
@@ -101,12 +103,18 @@ func (c *compound) run(ctx context.Context, e *xdr.Codec, h *nfs4.CompoundHeader
 		e.PatchUint32(count, n)
 	}
 	switch {
-	case h.MinorVersion == 0 || h.MinorVersion > 2:
-		// NFSv4.0 has its place here: it shares the operations, not SEQUENCE.
+	case h.MinorVersion > 2:
 		finish(nfs4.NFS4ERR_MINOR_VERS_MISMATCH, 0)
 		return
 	case h.NumOps == 0:
 		finish(nfs4.NFS4_OK, 0)
+		return
+	case h.MinorVersion == 0:
+		c.v40.fingerprint = c.fingerprint(args)
+		if status, n := c.run40(ctx, h.NumOps); !c.v40.repeated {
+			finish(status, n)
+			c.v40.kept.end(e.Bytes()[c.base:])
+		}
 		return
 	}
 
@@ -197,7 +205,7 @@ func (c *compound) op(ctx context.Context, op nfs4.OpNum, a nfs4.Args, derr erro
 
 // do checks what the operation needs and runs it.
 func (c *compound) do(ctx context.Context, op nfs4.OpNum, info *opInfo, a nfs4.Args) nfs4.Res {
-	fail := func(s nfs4.Status) nfs4.Res { return nfs4.ErrRes(op, validStatus(op, s)) }
+	fail := func(s nfs4.Status) nfs4.Res { return nfs4.ErrRes(op, c.valid(op, s)) }
 	if info.needs&currentFH != 0 {
 		switch {
 		case !c.cur.ok():
@@ -225,7 +233,7 @@ func (c *compound) do(ctx context.Context, op nfs4.OpNum, info *opInfo, a nfs4.A
 		return fail(st)
 	}
 	if st := res.Stat(); st != nfs4.NFS4_OK {
-		if v := validStatus(op, st); v != st {
+		if v := c.valid(op, st); v != st {
 			return nfs4.ErrRes(op, v)
 		}
 	}
@@ -311,7 +319,7 @@ func (c *compound) fingerprint(args []byte) uint64 {
 
 // stateid gives the stateid that an operation asks for: the current one for its special value, 16.2.3.1.2.
 func (c *compound) stateid(sid nfs4.Stateid) nfs4.Stateid {
-	if sid == nfs4.CurrentStateid {
+	if sid == nfs4.CurrentStateid && c.minor > 0 {
 		return c.curSid
 	}
 	return sid

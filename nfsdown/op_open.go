@@ -51,6 +51,8 @@ type opening struct {
 	a   *nfs4.OpenArgs
 	res *nfs4.OpenRes
 	set nfs4.Bitmap
+	// size is what a new file gets; 0 is nothing to do.
+	size uint64
 }
 
 // writable refuses to write to, or create in, a read-only export.
@@ -132,7 +134,11 @@ func (o *opening) byName(ctx context.Context) error {
 		o.res.AttrSet = nfs4.Bits(nfs4.FATTR4_SIZE)
 	}
 	plan.File, plan.Cred = file.handle, file.cred
-	return o.settle(ctx, file, plan, out)
+	err = o.settle(ctx, file, plan, out)
+	if err == nil && o.size > 0 && out.Created {
+		o.grow(ctx, &file)
+	}
+	return err
 }
 
 // byHandle is CLAIM_FH and CLAIM_PREVIOUS: our rules first, then journal and backend side by side.
@@ -146,6 +152,7 @@ func (o *opening) byHandle(ctx context.Context, reclaim bool) error {
 // settle makes the open of a file state. opened is set if the backend has it already.
 func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, opened *fs.OpenResult) error {
 	c := o.c
+	req.Unconfirmed = c.v40.unconfirmed
 	p, eff, err := c.s.state.PrepareOpen(ctx, c.client, req)
 	c.s.runEffects(eff)
 	if err != nil {
@@ -190,6 +197,18 @@ func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, 
 	return nil
 }
 
+// grow gives a new file its size. If that fails the file is open all the same, and attrset does not name the size.
+func (o *opening) grow(ctx context.Context, file *ref) {
+	io := fs.IORef{Handle: file.h}
+	if o.a.ShareAccess&nfs4.OPEN4_SHARE_ACCESS_WRITE != 0 {
+		io.Open = o.owner()
+	}
+	if _, err := file.b.SetAttr(ctx, file.cred, io, &fs.SetAttr{Size: &o.size}); err != nil {
+		o.res.AttrSet.Clear(nfs4.FATTR4_SIZE)
+		o.c.s.log.Warn("a new file did not get its size", "size", o.size, "err", err)
+	}
+}
+
 // check judges an open without doing it, and takes away what stands in its way only by courtesy.
 func (o *opening) check(ctx context.Context, h fs.Handle) (evicted bool, err error) {
 	c := o.c
@@ -232,7 +251,9 @@ func (o *opening) how(req *fs.OpenRequest) error {
 		return err
 	}
 	if set.Size != nil && *set.Size != 0 {
-		return nfs4.NFS4ERR_INVAL
+		// Of a file that is there only zero counts, and means that it is truncated (18.16.3); a new one gets
+		// its size when it is open.
+		o.size, set.Size = *set.Size, nil
 	}
 	req.Attr, o.set = set, bits
 	return nil

@@ -112,7 +112,7 @@ func (l *lister) failed(d *nfs4.DirEntry, err error) bool {
 		return false
 	}
 	d.Attrs.Mask = nfs4.Bits(nfs4.FATTR4_RDATTR_ERROR)
-	d.Attrs.RdattrError = validStatus(nfs4.OP_GETATTR, toStatus(err))
+	d.Attrs.RdattrError = l.c.valid(nfs4.OP_GETATTR, toStatus(err))
 	return true
 }
 

@@ -17,7 +17,9 @@ func opSecinfo(ctx context.Context, c *compound, a *nfs4.SecinfoArgs) (*nfs4.Sec
 	if _, _, err := c.lookup(ctx, &c.cur, a.Name); err != nil {
 		return nil, err
 	}
-	c.set(ref{})
+	if c.minor > 0 {
+		c.set(ref{}) // in 4.0 it stays: RFC 7530 16.31
+	}
 	return &nfs4.SecinfoRes{Flavors: flavors}, nil
 }
 

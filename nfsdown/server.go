@@ -41,6 +41,7 @@ type Server struct {
 	programs map[uint32]Program
 	// lockNotice hears of locks that clients of other protocols wait for; immutable as programs.
 	lockNotice func(state.LockNotice)
+	replies    replies40 // of NFSv4.0
 
 	notices chan struct{} // as many as CB_NOTIFY_LOCK under way
 

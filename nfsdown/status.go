@@ -154,29 +154,37 @@ var instead = map[nfs4.Status][]nfs4.Status{
 	nfs4.NFS4ERR_BADTYPE:       {nfs4.NFS4ERR_INVAL},
 	nfs4.NFS4ERR_EXIST:         {nfs4.NFS4ERR_INVAL},
 	nfs4.NFS4ERR_DELAY:         {nfs4.NFS4ERR_SERVERFAULT},
+	nfs4.NFS4ERR_BADSESSION:    {nfs4.NFS4ERR_EXPIRED, nfs4.NFS4ERR_STALE_CLIENTID}, // of 4.0: the client is no more
+	nfs4.NFS4ERR_NOFILEHANDLE:  {nfs4.NFS4ERR_RESTOREFH},
+	nfs4.NFS4ERR_REP_TOO_BIG:   {nfs4.NFS4ERR_RESOURCE},
 }
 
-var validSets = sync.OnceValue(func() map[nfs4.OpNum]map[nfs4.Status]bool {
-	out := map[nfs4.OpNum]map[nfs4.Status]bool{}
-	for op, list := range validErrs {
-		set := map[nfs4.Status]bool{nfs4.NFS4_OK: true}
-		for _, s := range list {
-			set[s] = true
+// validSets are the sets of validErrs, and of validErrs40.
+var validSets = sync.OnceValue(func() [2]map[nfs4.OpNum]map[nfs4.Status]bool {
+	var sets [2]map[nfs4.OpNum]map[nfs4.Status]bool
+	for i, table := range []map[nfs4.OpNum][]nfs4.Status{validErrs40, validErrs} {
+		sets[i] = map[nfs4.OpNum]map[nfs4.Status]bool{}
+		for op, list := range table {
+			set := map[nfs4.Status]bool{nfs4.NFS4_OK: true}
+			for _, s := range list {
+				set[s] = true
+			}
+			for _, s := range extraErrs[op] {
+				set[s] = true
+			}
+			sets[i][op] = set
 		}
-		for _, s := range extraErrs[op] {
-			set[s] = true
-		}
-		out[op] = set
 	}
-	return out
+	return sets
 })
 
-// validStatus returns s if op can be answered with it, else the nearest error that it can be answered with.
-func validStatus(op nfs4.OpNum, s nfs4.Status) nfs4.Status {
+// validStatus returns s if op of the minor version can be answered with it, else the nearest error that it can
+// be answered with.
+func validStatus(minor uint32, op nfs4.OpNum, s nfs4.Status) nfs4.Status {
 	if s == nfs4.NFS4_OK {
 		return s
 	}
-	set, known := validSets()[op]
+	set, known := validSets()[min(minor, 1)][op]
 	if !known || set[s] {
 		return s
 	}

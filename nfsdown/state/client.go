@@ -19,6 +19,7 @@ type Client struct {
 	retain    bool // it negotiated EXCHGID4_FLAG_RETAIN_STATE
 	permanent bool // another protocol vouches for it: no lease, no RECLAIM_COMPLETE
 	since     time.Time
+	v40       *client40 // nil but for clients of NFSv4.0
 
 	// renewed is when the lease began, in ns; running is how many COMPOUNDs run. Both change under
 	// mu, so that the end of a lease and a renewal exclude each other; they are read without.

@@ -105,6 +105,8 @@ type OpenRequest struct {
 	Reclaim      bool     // CLAIM_PREVIOUS
 	Cred         *fs.Cred // for the journal
 	Name         string   // the last known name, for people
+	// Unconfirmed makes a stateid that OPEN_CONFIRM has to come before: NFSv4.0.
+	Unconfirmed bool
 	// Ticket is set for an open by name: the backend has opened the file already.
 	Ticket *OpenTicket
 }

@@ -26,7 +26,7 @@ func (s *Server) CreateSession(a *nfs4.CreateSessionArgs, who Caller) (*nfs4.Cre
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.byID[a.ClientID] // phase 1
-	if c == nil || c.permanent {
+	if c == nil || c.permanent || c.v40 != nil {
 		return refuse(nfs4.NFS4ERR_STALE_CLIENTID)
 	}
 	switch a.Sequence { // phase 2
@@ -106,7 +106,8 @@ func (s *Server) confirm(c, old *Client, eff *Effects) bool {
 
 // retainsFor tells whether the state of c's predecessor is kept for c to reclaim.
 func (s *Server) retainsFor(c *Client) bool {
-	return s.cfg.Retain == RetainAlways || c.retains()
+	// A client of NFSv4.0 has no way to say that it reclaims no more, or ever will.
+	return c.v40 == nil && (s.cfg.Retain == RetainAlways || c.retains())
 }
 
 // retained tells whether something is held that the backend has.

@@ -34,7 +34,7 @@ func (s *Server) ExchangeID(a *nfs4.ExchangeIDArgs, who Caller) (*nfs4.ExchangeI
 	}
 	if update {
 		switch {
-		case old == nil: // case 7
+		case old == nil || old.v40 != nil: // case 7
 			return refuse(nfs4.NFS4ERR_NOENT)
 		case old.verifier != a.Owner.Verifier: // case 8
 			return refuse(nfs4.NFS4ERR_NOT_SAME)
@@ -54,7 +54,8 @@ func (s *Server) ExchangeID(a *nfs4.ExchangeIDArgs, who Caller) (*nfs4.ExchangeI
 		s.tidyParty(p)
 		old = nil
 	}
-	if old != nil && old.verifier == a.Owner.Verifier { // case 2
+	// A client that had NFSv4.0 goes on with 4.1 as if it had restarted: 2.4.1.
+	if old != nil && old.v40 == nil && old.verifier == a.Owner.Verifier { // case 2
 		return s.exchanged(a, old, true), eff
 	}
 	if old == nil && p != nil && s.guards(p, who) {

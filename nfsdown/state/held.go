@@ -193,6 +193,7 @@ func (s *Server) expired(c *Client, why string, eff *Effects) {
 	s.clientDone(c.party.owner, eff)
 	s.mu.Lock()
 	c.party.confirming = false
+	s.noteExpired40(c)
 	s.tidyParty(c.party)
 	s.mu.Unlock()
 }

@@ -33,6 +33,7 @@ func (s *Server) Expire() *Effects {
 	for _, c := range over {
 		s.lapse(c, now, eff)
 	}
+	s.tidy40(now)
 	s.expireHeld(now, eff)
 	s.expireWaiters(eff)
 	s.grace.mu.Lock()
@@ -155,7 +156,7 @@ func (s *Server) DestroyClientID(id uint64, via *Request) (*Effects, error) {
 	eff := &Effects{}
 	s.mu.Lock()
 	c := s.byID[id]
-	if c == nil || c.permanent {
+	if c == nil || c.permanent || c.v40 != nil {
 		s.mu.Unlock()
 		return eff, nfs4.NFS4ERR_STALE_CLIENTID
 	}

@@ -23,6 +23,12 @@ func (s *Server) judgeNew(c *Client, lock bool) error {
 	if s.stalled() {
 		return nfs4.NFS4ERR_GRACE
 	}
+	if c.v40 != nil {
+		if c.waits40() {
+			return nfs4.NFS4ERR_GRACE
+		}
+		return nil
+	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if c.complete || c.permanent || c.retained && !(lock && c.retain) {
@@ -217,6 +223,7 @@ type OpenPlan struct {
 	c       *Client
 	o       *open
 	named   bool // the backend opened it by name
+	unconf  bool // OPEN_CONFIRM has to follow
 	reclaim bool
 	inGrace bool // a reference on grace
 	asked   bool // an earlier reclaim of it has no answer
@@ -229,7 +236,7 @@ type OpenPlan struct {
 func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (*OpenPlan, *Effects, error) {
 	eff := &Effects{}
 	owner := fs.Owner{Client: c.party.owner, Owner: req.Owner}
-	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, reclaim: req.Reclaim, Evict: &Effects{}}
+	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, unconf: req.Unconfirmed, reclaim: req.Reclaim, Evict: &Effects{}}
 	p.Request = fs.OpenRequest{Owner: owner, File: req.File, Access: req.Access, Deny: req.Deny, Reclaim: req.Reclaim}
 	if req.Reclaim {
 		if err := c.beginReclaim(); err != nil {
@@ -527,6 +534,7 @@ func (p *OpenPlan) granted() nfs4.Stateid {
 		o.endLive()
 		o.client = p.c
 		o.sid = p.c.newStateid(o, nil)
+		o.sid.unconfirmed = p.unconf
 	} else {
 		o.sid.bump()
 	}

@@ -24,9 +24,11 @@ type Server struct {
 	byID     map[uint64]*Client          // guarded by mu; confirmed or not
 	parties  map[string]*party           // guarded by mu
 	sessions map[nfs4.SessionID]*Session // guarded by mu
-	failed   []*Release                  // guarded by mu; to be tried again
-	waiting  map[*file]struct{}          // guarded by waitMu
-	waitMu   sync.Mutex                  // a leaf
+	// expired40, guarded by mu: client IDs of NFSv4.0 whose state went with their lease.
+	expired40 map[uint64]struct{}
+	failed    []*Release         // guarded by mu; to be tried again
+	waiting   map[*file]struct{} // guarded by waitMu
+	waitMu    sync.Mutex         // a leaf
 }
 
 // New makes a server out of what the journal holds; nil is an intact and empty journal. If there is

@@ -14,7 +14,8 @@ type ClientInfo struct {
 	Principal, Addr    string
 	Impl               string
 	Confirmed          bool
-	Complete           bool // RECLAIM_COMPLETE was sent
+	Complete           bool // RECLAIM_COMPLETE was sent, or there is none and grace is over
+	V40                bool // of NFSv4.0
 	Retain             bool
 	Courtesy           bool // its lease ended; kept by courtesy
 	LeaseLeft          time.Duration
@@ -70,7 +71,7 @@ func (s *Server) Clients() []ClientInfo {
 	out := make([]ClientInfo, 0, len(list))
 	for _, c := range list {
 		c.mu.RLock()
-		i := ClientInfo{ID: c.id, Owner: c.party.owner, Principal: c.principal, Addr: c.addr, Impl: c.impl, Confirmed: confirmed[c], Complete: c.complete,
+		i := ClientInfo{ID: c.id, Owner: c.party.owner, Principal: c.principal, Addr: c.addr, Impl: c.impl, Confirmed: confirmed[c], Complete: c.complete || c.v40 != nil && !s.reclaimable(), V40: c.v40 != nil,
 			Retain: c.retain, Courtesy: c.lapsed(now), LeaseLeft: max(0, c.leaseEnd().Sub(now)), Sessions: len(c.sessions)}
 		c.mu.RUnlock()
 		i.Revoked = int(c.admin.Load() + c.expired.Load())

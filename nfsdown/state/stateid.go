@@ -17,8 +17,9 @@ type stateid struct {
 	open   *open
 	lock   *lock // nil for an open stateid
 
-	seqid   uint32      // guarded by file.mu
-	revoked nfs4.Status // guarded by file.mu; EXPIRED or ADMIN_REVOKED; then it stands for nothing
+	seqid       uint32      // guarded by file.mu
+	unconfirmed bool        // guarded by file.mu; NFSv4.0: OPEN_CONFIRM has to come first
+	revoked     nfs4.Status // guarded by file.mu; EXPIRED or ADMIN_REVOKED; then it stands for nothing
 }
 
 // splitOther takes the bytes of a stateid apart.
@@ -79,7 +80,7 @@ func (sid *stateid) check(seqid uint32) error {
 	switch {
 	case sid.revoked != 0:
 		return sid.revoked
-	case !sid.live():
+	case !sid.live() || sid.unconfirmed:
 		return nfs4.NFS4ERR_BAD_STATEID
 	case seqid == 0 || seqid == sid.seqid: // 0 is the newest, RFC 8881 8.2.2
 		return nil
