@@ -14,7 +14,7 @@ import (
 var traps = map[string]Config{
 	"broken_grant_before_journal": {Plan: []string{"kill-serve"}},
 	"broken_reclaim_as_lock":      {Plan: []string{"long-kill-serve"}, Rough: true, Lease: 3 * time.Second},
-	"broken_no_resume_fence":      {Plan: []string{"late-packets"}, Serve: []string{"--recovery", "resume"}},
+	"broken_no_resume_fence":      {Plan: []string{"late-packets"}, Serve: []string{"--recovery", "auto"}, Origin: []string{"--retain", "never"}},
 	"broken_purge_in_grace":       {Plan: []string{"kill-in-grace"}},
 	"broken_early_complete":       {Plan: []string{"kill-serve"}, Serve: []string{"--recovery", "reclaim"}},
 }
