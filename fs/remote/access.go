@@ -23,6 +23,12 @@ func (r *Remote) Access(ctx context.Context, cred *fs.Cred, h fs.Handle, want ui
 		r.cache.counters.accessHits.Add(1)
 		return granted, nil
 	}
+	if r.covered(h, fh, false) {
+		if granted, ok := r.cache.exactAccess(h, key, want); ok {
+			r.cache.counters.accessHits.Add(1)
+			return granted, nil
+		}
+	}
 	r.cache.counters.accessMisses.Add(1)
 	asked := accessAll | want
 	var granted uint32

@@ -253,6 +253,47 @@ func (c *cache) getAttr(h fs.Handle, now time.Time) *fs.Attr {
 
 func (n *node) isFresh(now time.Time) bool { return n.attr != nil && now.Before(n.fresh) }
 
+// exact returns attributes that were true when they came and that no change of ours is about to make
+// old: they are true now if nobody else can have changed the file since, whatever their age.
+func (c *cache) exact(h fs.Handle) *fs.Attr {
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.get(h)
+	if n == nil || !n.isExact() {
+		return nil
+	}
+	c.counters.attrHits.Add(1)
+	return n.attr
+}
+
+// isExact: whoever doubts the attributes sets fresh to zero.
+func (n *node) isExact() bool { return n.attr != nil && !n.fresh.IsZero() && n.writers == 0 }
+
+// exactAccess is access for a file that nobody else can have changed.
+func (c *cache) exactAccess(h fs.Handle, cred string, want uint32) (granted uint32, ok bool) {
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.get(h)
+	if n == nil || !n.isExact() {
+		return 0, false
+	}
+	b := n.access[cred]
+	return b.granted & want, b.asked&want == want
+}
+
+// hint is where a name led when it was seen last; empty if that is not known.
+func (c *cache) hint(dir fs.Handle, name string) fs.Handle {
+	s := c.shard(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[dir]; n != nil {
+		return n.names[name].child
+	}
+	return ""
+}
+
 // lastAttr returns the attributes however old; nil if none are known. Type, FSID and FileID never get old.
 func (c *cache) lastAttr(h fs.Handle) *fs.Attr {
 	s := c.shard(h)

@@ -16,11 +16,11 @@ func (r *Remote) events(shard int) nfsup.Events {
 		who = fmt.Sprintf(" (client %d of %d)", shard, len(r.who))
 	}
 	return nfsup.Events{
-		LockAvailable: func(fh nfs4.FH, up UpOwner) { r.waiters.notify(up, fh) },
-		Revoked:       r.revoked,
-		Recall: func(fh nfs4.FH, any bool) {
-			r.log.Info("the origin recalls state that is not held here", "any", any)
-		},
+		LockAvailable:  func(fh nfs4.FH, up UpOwner) { r.waiters.notify(up, fh) },
+		Revoked:        r.revoked,
+		Recall:         r.recalled,
+		DelegationLost: r.delegLost,
+		DelegationAttr: r.delegAttr,
 		ServerRestarted: func() {
 			r.stats.originRestarts.Add(1)
 			r.originChanged()
@@ -83,6 +83,11 @@ func (r *Remote) originChanged() {
 
 // revoked passes on that state is lost, in the words of whom it belongs to.
 func (r *Remote) revoked(rev nfsup.Revocation) {
+	if rev.Kind == nfsup.KindOpen {
+		if file, _, _ := r.seal.seal(rev.FH); r.covers.forgetParked(rev.OpenOwner, file) {
+			return // nobody has it open
+		}
+	}
 	file, _, _ := r.seal.seal(rev.FH)
 	why := toFS("", rev.Why)
 	up := rev.OpenOwner

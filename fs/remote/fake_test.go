@@ -610,6 +610,12 @@ var (
 
 func newRig(t testing.TB, f *fake, change func(*Config)) *rig {
 	t.Helper()
+	return newRigOf(t, f, f, change)
+}
+
+// newRigOf has an upstream that does more than the fake in it.
+func newRigOf(t *testing.T, f *fake, up upstream, change func(*Config)) *rig {
+	t.Helper()
 	fc := clock.NewFake(time.Unix(1_700_000_000, 0))
 	cfg := Config{Name: "filer", Server: "origin:2049", Reexport: true, Clock: fc}
 	if change != nil {
@@ -622,7 +628,7 @@ func newRig(t testing.TB, f *fake, change func(*Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.attach(context.Background(), f); err != nil {
+	if err := r.attach(context.Background(), up); err != nil {
 		t.Fatal(err)
 	}
 	l := newListener()

@@ -16,6 +16,9 @@ func (r *Remote) GetAttr(ctx context.Context, cred *fs.Cred, h fs.Handle) (*fs.A
 	if a := r.cache.getAttr(h, r.now()); a != nil {
 		return a, nil
 	}
+	if a := r.coveredAttr(h, fh); a != nil {
+		return a, nil
+	}
 	return r.askAttr(ctx, cred, h, fh)
 }
 

@@ -27,6 +27,12 @@ func (r *Remote) Lookup(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 			r.cache.counters.nameHits.Add(1)
 			return child, a, nil
 		}
+		if childFH, err := r.resolve(ctx, child); err == nil {
+			if a := r.coveredAttr(child, childFH); a != nil {
+				r.cache.counters.nameHits.Add(1)
+				return child, a, nil
+			}
+		}
 	}
 	r.cache.counters.nameMisses.Add(1)
 

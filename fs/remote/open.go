@@ -25,6 +25,10 @@ func (r *Remote) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (
 		return nil, err
 	}
 	defer leave()
+	if res, ok := r.openCovered(ctx, cred, req); ok {
+		return res, nil
+	}
+	r.unparkFor(ctx, cred, req)
 	up := r.openUp(req.Owner)
 	r.owners.begin(up, req.Owner)
 	defer r.owners.end(up)
@@ -34,6 +38,7 @@ func (r *Remote) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (
 		Deny:    uint32(req.Deny & fs.ShareBoth),
 		Reclaim: req.Reclaim,
 		Attrs:   attrWanted,
+		Want:    r.wantDeleg(req),
 	}
 	if req.Name == "" {
 		return r.openFile(ctx, cred, req, args)
@@ -145,6 +150,9 @@ func (r *Remote) opened(ctx context.Context, cred *fs.Cred, owner fs.Owner, args
 	if err == nil {
 		file, err = r.grant(ctx, reply.FH, attr)
 	}
+	if err == nil {
+		err = r.settleParked(ctx, cred, args, file, reply.FH)
+	}
 	if err != nil {
 		r.undoOpen(ctx, before, file, args, reply.FH)
 		return nil, before, err
@@ -152,6 +160,7 @@ func (r *Remote) opened(ctx context.Context, cred *fs.Cred, owner fs.Owner, args
 	r.owners.opened(args.Owner, file, fs.Share(args.Access), fs.Share(args.Deny), reply.MayNotify())
 	r.dataOpened(owner, cred, file, fs.Share(args.Access))
 	r.sawAttr(file, attr, start)
+	r.noteCover(file, reply.FH, args.Owner, cred)
 	// Where the origin does not promise CB_NOTIFY_LOCK, waiters.go asks it; so this side promises it.
 	return &fs.OpenResult{File: file, Attr: attr, MayNotify: true}, before, nil
 }
@@ -274,6 +283,9 @@ func (r *Remote) CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle) 
 		return err
 	}
 	up := r.openUp(owner)
+	if r.park(owner, up, file, fh) {
+		return nil
+	}
 	err = r.up.CloseFile(ctx, up, fh)
 	if err == nil || errors.Is(err, nfsup.ErrNoState) {
 		r.owners.closed(up, file)

@@ -42,6 +42,9 @@ const ownerVersion = 2
 
 // openUp is the open-owner that an end client's has upstream.
 func (r *Remote) openUp(o fs.Owner) UpOwner {
+	if up, ok := r.covers.alias(o); ok {
+		return up
+	}
 	if r.layout.version == 1 {
 		return r.secret.upOwner(openOwner, o)
 	}
@@ -276,6 +279,17 @@ func (t *owners) mayNotify(openUp UpOwner, file fs.Handle) bool {
 	defer t.mu.Unlock()
 	k := t.known[openUp]
 	return k != nil && k.opens[file] != nil && k.opens[file].mayNotify
+}
+
+// idle is share, and tells whether there are locks under the open and what the origin promised for them.
+func (t *owners) idle(up UpOwner, file fs.Handle) (s share, locks, mayNotify bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if k := t.known[up]; k != nil && k.opens[file] != nil {
+		o := k.opens[file]
+		return share{o.access, o.deny, true}, len(o.lockers) > 0, o.mayNotify
+	}
+	return share{}, false, false
 }
 
 // count is the number of owners that hold something, of their opens, and of (lock-owner, file) pairs.

@@ -76,6 +76,9 @@ type Config struct {
 	// Retain asks the origin to keep our state over our restart (draft-cel-nfsv4-state-retention).
 	Retain bool
 
+	// NoDelegations says not to ask the origin for delegations.
+	NoDelegations bool
+
 	// Times are the caching times of attributes; zero values mean the defaults of nfs(5).
 	Times AttrTimes
 	// CacheEntries bounds the memory of the caches, in files, names, decisions and directory entries,
@@ -171,6 +174,8 @@ type Remote struct {
 	phase   phase
 	waiters waiters
 	caps    capsTable
+	covers  covers
+	deleg   delegator // nil: no delegations
 	stats   counters
 
 	root   fs.Handle
@@ -390,6 +395,7 @@ func makeRemote(ctx context.Context, cfg Config) (*Remote, error) {
 // attach takes the connection into use, and looks the directory up.
 func (r *Remote) attach(ctx context.Context, up upstream) error {
 	r.up = up
+	r.initCovers(up)
 	if r.cfg.Soft {
 		r.up = softUpstream{up, r.cfg.SoftTime}
 	}

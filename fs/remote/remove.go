@@ -69,5 +69,6 @@ func (r *Remote) Remove(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 	r.endDir(dir, start, cinfo, dirAttr, func(e *names) { e.set(name, "") })
 	victim, _, _ := r.seal.seal(victimFH)
 	r.cache.stale(victim)
+	r.unpark(ctx, victim)
 	return changeInfo(cinfo), nil
 }

@@ -73,6 +73,7 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 		if h != "" {
 			// Their ctime or link count. It will look like somebody's change, which is the safe side.
 			r.cache.stale(h)
+			r.unpark(ctx, h)
 		}
 	}
 	return changeInfo(res1.SourceCinfo), changeInfo(res1.TargetCinfo), nil
