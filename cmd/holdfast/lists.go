@@ -100,3 +100,18 @@ func newLocks(g *globals) *cobra.Command {
 			return row(fileText(l.Name, l.File), rangeText(l.First, l.Last), l.Type, l.State, ago(time.Since(l.Since)), l.Client.short(), l.Owner.short())
 		})
 }
+
+func newDelegs(g *globals) *cobra.Command {
+	return list(g, "delegs [FILE|HOLDER]", "List which files are delegated to whom", "/v1/delegs",
+		row("FILE", "TYPE", "SIDE", "STATE", "AGE", "PARKED", "HOLDER"),
+		func(d *delegView, want string) bool {
+			return strings.Contains(d.Name, want) || strings.Contains(d.Holder.Guess, want) || d.File == want
+		},
+		func(d *delegView) string {
+			age := "-"
+			if !d.Since.IsZero() {
+				age = ago(time.Since(d.Since))
+			}
+			return row(fileText(d.Name, d.File), d.Type, d.Side, d.State, age, d.Parked, d.Holder.short())
+		})
+}

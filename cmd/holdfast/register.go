@@ -23,6 +23,15 @@ func (in *instance) register() {
 		s := in.server.State()
 		return viewLocks(s.Locks(), s.Waiters())
 	}))
+	c.Get("/v1/delegs", func(context.Context, url.Values) (any, error) {
+		items := []delegView{}
+		if in.client != nil {
+			for _, r := range in.client.connected() {
+				items = append(items, viewUpDelegs(r)...)
+			}
+		}
+		return map[string]any{"schema": 1, "items": items}, nil
+	})
 	c.Get("/v1/why", in.why)
 	c.Get("/v1/stats", func(context.Context, url.Values) (any, error) { return in.stats(), nil })
 	c.Get("/v1/grace", func(context.Context, url.Values) (any, error) {

@@ -29,8 +29,7 @@ import (
 // What is parked has no locks and denies nothing. It goes when the delegation is recalled or lost, when
 // somebody of us wants to deny what it has, and when its file is removed.
 
-// delegator is an upstream that has delegations. Several upstream clients have none: they would recall
-// each other's.
+// delegator is an upstream that has delegations.
 type delegator interface {
 	Delegated(nfs4.FH) nfsup.DelegKind
 	Delegations() []nfsup.Delegation
@@ -38,7 +37,51 @@ type delegator interface {
 	ReturnDelegation(ctx context.Context, fh nfs4.FH) error
 }
 
-var _ delegator = (*nfsup.Client)(nil)
+var (
+	_ delegator = (*nfsup.Client)(nil)
+	_ delegator = (*shards)(nil)
+)
+
+// Of several upstream clients each has its own delegations; what one of them has covers the file for all,
+// since it is recalled whoever else wants to change it, another of us included.
+
+func (s *shards) eachDelegator(f func(delegator) bool) {
+	for _, u := range s.list {
+		if d, ok := u.(delegator); ok && !f(d) {
+			return
+		}
+	}
+}
+
+// Delegated counts only those whose own lease is valid.
+func (s *shards) Delegated(fh nfs4.FH) (best nfsup.DelegKind) {
+	s.eachDelegator(func(d delegator) bool {
+		if k := d.Delegated(fh); k > best && d.LeaseValid() {
+			best = k
+		}
+		return best != nfsup.DelegWrite
+	})
+	return best
+}
+
+// LeaseValid is judged by Delegated.
+func (s *shards) LeaseValid() bool { return true }
+
+// Delegations lists those of all.
+func (s *shards) Delegations() (list []nfsup.Delegation) {
+	s.eachDelegator(func(d delegator) bool { list = append(list, d.Delegations()...); return true })
+	return list
+}
+
+// ReturnDelegation returns those of all.
+func (s *shards) ReturnDelegation(ctx context.Context, fh nfs4.FH) error {
+	return s.all(func(u upstream) error {
+		if d, ok := u.(delegator); ok {
+			return d.ReturnDelegation(ctx, fh)
+		}
+		return nil
+	})
+}
 
 // Bounds of what is kept for convenience.
 const (

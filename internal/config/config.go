@@ -97,6 +97,7 @@ type Config struct {
 	InGrace  Choice   `json:"-"`
 	Hold     Duration `json:"-"`
 	Courtesy Duration `json:"-"`
+	Delegs   Choice   `json:"-"`
 
 	Listen   string `json:"listen"`
 	MaxConns int    `json:"max_connections"`
@@ -126,6 +127,7 @@ func Default() *Config {
 		Fence:      Choice{"block", []string{"block", "eagain"}},
 		InGrace:    Choice{"safe", []string{"safe", "reclaims"}},
 		Courtesy:   Duration(24 * time.Hour),
+		Delegs:     Choice{"auto", []string{"auto", "off"}},
 		Listen:     ":2049",
 		MaxConns:   20000,
 		Clients:    4,
