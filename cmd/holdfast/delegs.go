@@ -7,6 +7,8 @@ import (
 	"holdfast/fs/remote"
 )
 
+var delegatePolicy = map[string]remote.DelegatePolicy{"auto": remote.DelegateAuto, "on": remote.DelegateAlways, "off": remote.DelegateNever}
+
 // delegView is a delegation: from an origin to us (side "origin").
 type delegView struct {
 	Holder ownerView `json:"holder"`

@@ -161,7 +161,7 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 		cfg := remote.Config{
 			Name: o.Name, Server: o.Addr(opt), Path: o.Path, Minor: opt.Minor, NConnect: opt.NConnect,
 			Journal: c.in.journal, Recovery: remote.Recovery(c.in.cfg.Recovery.Value), Reexport: reexport, Retain: true,
-			Clients: clients, Dead: c.dead, NoDelegations: c.in.cfg.Delegs.Value == "off",
+			Clients: clients, Dead: c.dead, Delegations: delegatePolicy[c.in.cfg.Delegs.Value],
 			Times: remote.AttrTimes{RegMin: opt.AcRegMin, RegMax: opt.AcRegMax, DirMin: opt.AcDirMin, DirMax: opt.AcDirMax},
 			Store: c.store, Away: remote.Away(cmp.Or(opt.Away, c.in.cfg.OriginAway.Value)),
 			Soft: !opt.Hard, SoftTime: opt.Timeout, Logger: c.in.log,

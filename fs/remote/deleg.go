@@ -134,8 +134,30 @@ type parkedOpen struct {
 	mayNotify bool
 }
 
+// DelegatePolicy says whether to ask the origin for delegations.
+type DelegatePolicy uint8
+
+// The policies.
+//
+// A server that keeps the state of a client that is away (knfsd's courteous server) gives all of it up when
+// somebody wants one piece; a delegation makes every open for writing such a want. So auto asks for none
+// where a re-export would come back by mode resume: there it would cost the end clients' locks. It asks
+// where the origin has agreed to retain our state, and for a mount without re-export, whose locks end with it.
+const (
+	DelegateAuto DelegatePolicy = iota
+	DelegateNever
+	DelegateAlways
+)
+
 func (r *Remote) initCovers(up upstream) {
-	if d, ok := up.(delegator); ok && !r.cfg.NoDelegations {
+	d, ok := up.(delegator)
+	switch r.cfg.Delegations {
+	case DelegateNever:
+		ok = false
+	case DelegateAuto:
+		ok = ok && (!r.cfg.Reexport || up.Info().RetainGranted)
+	}
+	if ok {
 		r.deleg = d
 	}
 	r.covers.files = make(map[fs.Handle]*cover)

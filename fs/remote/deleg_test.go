@@ -104,6 +104,7 @@ type delegRig struct {
 func newDelegRig(t *testing.T) *delegRig {
 	g := newGiver()
 	x := g.add(g.fake.root, "f", nfs4.NF4REG)
+	g.info.RetainGranted = true
 	r := newRigOf(t, g.fake, g, nil)
 	h, _, err := r.Lookup(t.Context(), alice, r.Remote.root, "f")
 	r.must(err)
@@ -161,6 +162,29 @@ func TestDelegatedFileNeedsNoAsking(t *testing.T) {
 				t.Errorf("the origin has %d opens; the owner's stays there (I2)", n)
 			}
 		})
+	}
+}
+
+// Where a delegation could cost a re-export its locks none is asked for, unless that is said.
+func TestWhoAsksForDelegations(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		retain, reexport bool
+		policy           DelegatePolicy
+		want             bool
+	}{
+		{"a re-export of a retaining origin asks", true, true, DelegateAuto, true},
+		{"one that would have to resume does not", false, true, DelegateAuto, false},
+		{"but it does if told to", false, true, DelegateAlways, true},
+		{"a mount without re-export asks", false, false, DelegateAuto, true},
+		{"never is never", true, false, DelegateNever, false},
+	} {
+		g := newGiver()
+		g.info.RetainGranted = c.retain
+		r := newRigOf(t, g.fake, g, func(cfg *Config) { cfg.Reexport, cfg.Delegations = c.reexport, c.policy })
+		if got := r.wantDeleg(&fs.OpenRequest{Access: fs.ShareRead}) == nfsup.DelegRead; got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
 	}
 }
 

@@ -76,8 +76,8 @@ type Config struct {
 	// Retain asks the origin to keep our state over our restart (draft-cel-nfsv4-state-retention).
 	Retain bool
 
-	// NoDelegations says not to ask the origin for delegations.
-	NoDelegations bool
+	// Delegations says whether to ask the origin for delegations; the default is DelegateAuto.
+	Delegations DelegatePolicy
 
 	// Times are the caching times of attributes; zero values mean the defaults of nfs(5).
 	Times AttrTimes

@@ -127,7 +127,7 @@ func Default() *Config {
 		Fence:      Choice{"block", []string{"block", "eagain"}},
 		InGrace:    Choice{"safe", []string{"safe", "reclaims"}},
 		Courtesy:   Duration(24 * time.Hour),
-		Delegs:     Choice{"auto", []string{"auto", "off"}},
+		Delegs:     Choice{"auto", []string{"auto", "on", "off"}},
 		Listen:     ":2049",
 		MaxConns:   20000,
 		Clients:    4,
