@@ -614,7 +614,7 @@ func newRig(t testing.TB, f *fake, change func(*Config)) *rig {
 }
 
 // newRigOf has an upstream that does more than the fake in it.
-func newRigOf(t *testing.T, f *fake, up upstream, change func(*Config)) *rig {
+func newRigOf(t testing.TB, f *fake, up upstream, change func(*Config)) *rig {
 	t.Helper()
 	fc := clock.NewFake(time.Unix(1_700_000_000, 0))
 	cfg := Config{Name: "filer", Server: "origin:2049", Reexport: true, Clock: fc}
