@@ -45,7 +45,9 @@ func (r *Remote) dataStatus() *DataReport {
 		Revalidated: c.revalidated.Load(), OwnKept: c.ownKept.Load(), OwnDropped: c.ownDropped.Load(),
 		Away: r.cfg.Away, IsAway: r.isAway(), Stale: c.stale.Load(),
 	}
-	rep.Saved = rep.HitBytes + rep.Joined
+	if served := rep.HitBytes + rep.MissBytes; served > rep.Fetched {
+		rep.Saved = served - rep.Fetched // what was fetched ahead is a hit when it is read, and came all the same
+	}
 	if all := rep.HitBytes + rep.MissBytes; all > 0 {
 		rep.HitRatio = float64(rep.HitBytes) / float64(all)
 	}
