@@ -58,6 +58,9 @@ func (s *Server) wake(f *file, eff *Effects) {
 		if w.upstream || !w.notified.IsZero() || f.blocked(w, f.waiters[:i]) {
 			continue
 		}
+		if w.client.v40 != nil && now.After(w.asked.Add(s.cfg.Lease)) {
+			continue // it cannot be told, and asks no more: RFC 7530 9.4
+		}
 		w.notified = now
 		eff.Notify = append(eff.Notify, LockNotice{w.client, w.owner.Owner, f.handle})
 	}
