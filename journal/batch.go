@@ -8,6 +8,7 @@ type Batch struct {
 	ops      []op
 	events   []Event
 	endGrace uint32
+	inGrace  bool  // BeginGrace
 	size     int   // bytes, about
 	err      error // of a bad record; Commit and Post return it
 }
@@ -32,7 +33,7 @@ const (
 
 // Empty tells whether there is nothing in it.
 func (b *Batch) Empty() bool {
-	return len(b.ops) == 0 && len(b.events) == 0 && b.endGrace == 0 && b.err == nil
+	return len(b.ops) == 0 && len(b.events) == 0 && b.endGrace == 0 && !b.inGrace && b.err == nil
 }
 
 // Append adds all changes of o after those of b. o must not be used afterwards.
@@ -40,6 +41,7 @@ func (b *Batch) Append(o *Batch) {
 	b.ops = append(b.ops, o.ops...)
 	b.events = append(b.events, o.events...)
 	b.endGrace = max(b.endGrace, o.endGrace)
+	b.inGrace = b.inGrace || o.inGrace
 	b.size += o.size
 	if b.err == nil {
 		b.err = o.err
@@ -128,3 +130,7 @@ func (b *Batch) AddEvent(e *Event) {
 // earlier epochs are void. It is made durable before RECLAIM_COMPLETE goes upstream. It also ends
 // the time in which a damaged journal counts as incomplete.
 func (b *Batch) EndGrace(epoch uint32) { b.endGrace = max(b.endGrace, epoch) }
+
+// BeginGrace notes, before anything is served, that clients are made to reclaim: until EndGrace no
+// restart can go on where the last one stood, see Snapshot.Whole.
+func (b *Batch) BeginGrace() { b.inGrace = true }

@@ -16,6 +16,7 @@ import (
 var (
 	crashIntent      = crash.Register("journal.intent")
 	crashCommitted   = crash.Register("journal.committed")
+	crashSynced      = crash.Register("journal.synced")
 	crashMarked      = crash.Register("journal.marked")
 	crashAnswered    = crash.Register("journal.answered")
 	crashGraceBefore = crash.Register("journal.endgrace.before")
@@ -26,12 +27,16 @@ const (
 	postDelay = 5 * time.Millisecond
 	// markDelay is how old the mark on disk may get; see the package comment.
 	markDelay = 3 * time.Second
+	// freeDelay is how long a look at the free space is good for; MinFree is far more than what can be
+	// written meanwhile.
+	freeDelay = 100 * time.Millisecond
 )
 
 // A request is a batch that waits for its group.
 type request struct {
 	b      *Batch
 	answer chan error // of size 1; nil for a posted batch
+	early  bool       // the answer is due when it is written, not when it is synced
 }
 
 // Commit makes b durable: all of it or nothing, after everything that was given to Commit or Post
@@ -39,12 +44,20 @@ type request struct {
 // one fsync. ErrTooLarge and errors about b itself leave the journal as it was; a *FailedError is
 // the end of it: see Failed. An empty b waits for what was posted before. b must not be changed or
 // used again.
-func (j *Journal) Commit(ctx context.Context, b *Batch) error {
+func (j *Journal) Commit(ctx context.Context, b *Batch) error { return j.wait(ctx, b, false) }
+
+// Write is Commit without the fsync: when it returns nil, b and all before it are in the log, as far as
+// the page cache, which outlives this process but not the kernel. It is what an answer has to wait for
+// that takes something from a client at its own wish: after a kill the record must not say that the
+// client still has it, and after a power cut nobody relies on that (Snapshot.Whole).
+func (j *Journal) Write(ctx context.Context, b *Batch) error { return j.wait(ctx, b, true) }
+
+func (j *Journal) wait(ctx context.Context, b *Batch, early bool) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("journal: commit: %w", context.Cause(ctx))
 	}
 	answer := make(chan error, 1)
-	if err := j.enqueue(&request{b: b, answer: answer}); err != nil {
+	if err := j.enqueue(&request{b: b, answer: answer, early: early}); err != nil {
 		return err
 	}
 	j.wake()
@@ -135,12 +148,20 @@ func (j *Journal) commitLoop() {
 				aging = true
 				j.o.Clock.AfterFunc(markDelay, func() { marks <- struct{}{} })
 			}
-			for _, r := range group {
-				if r.answer != nil {
-					r.answer <- nil
-				}
-			}
+			answer(group, false)
 			crashAnswered.Hit()
+		}
+	}
+}
+
+// answer tells those who wait for the write (early), or for the sync, that it went well.
+func answer(group []*request, early bool) {
+	for _, r := range group {
+		if r.answer != nil && r.early == early {
+			r.answer <- nil
+			if early {
+				r.answer = nil
+			}
 		}
 	}
 }
@@ -175,6 +196,11 @@ func (j *Journal) fail(seq uint64, group []*request, err error) {
 	j.queue = nil
 	close(j.failed)
 	j.mu.Unlock()
+	// What was written last may or may not be there: the next boot must not take it for complete.
+	m := mark{layout: layoutVersion, seq: j.head.seq, epoch: j.epoch}
+	if werr := writeMark(j.mark, m); werr != nil {
+		j.o.Logger.Error("the mark cannot be written", "dir", j.dir, "err", werr)
+	}
 	j.o.Logger.Error("the journal failed; nothing more is granted", "dir", j.dir, "commit", seq, "err", err)
 	for _, r := range group {
 		if r.answer != nil {
@@ -197,6 +223,7 @@ func (j *Journal) commitGroup(group []*request) (head, error) {
 		}
 	}
 	if !w.changed {
+		answer(group, true)
 		return h, nil
 	}
 	if err := w.finish(); err != nil {
@@ -216,7 +243,12 @@ func (j *Journal) commitGroup(group []*request) (head, error) {
 		return h, err
 	}
 	crashCommitted.Hit()
-	if err := writeMark(j.mark, mark{layout: layoutVersion, seq: h.seq, epoch: h.epoch}); err != nil {
+	answer(group, true)
+	if err := j.logs.sync(); err != nil {
+		return h, err
+	}
+	crashSynced.Hit()
+	if err := writeMark(j.mark, j.markOf(&h)); err != nil {
 		return h, fmt.Errorf("write mark: %w", err)
 	}
 	crashMarked.Hit()
@@ -251,6 +283,10 @@ func (j *Journal) mayWrite(seq uint64) error {
 	if j.o.MinFree < 0 {
 		return nil
 	}
+	if time.Since(j.freeSeen) < freeDelay {
+		return nil
+	}
+	j.freeSeen = time.Now()
 	var st unix.Statfs_t
 	if err := unix.Statfs(j.dir, &st); err != nil {
 		return fmt.Errorf("statfs: %w", err)
@@ -299,9 +335,13 @@ func (w *groupWriter) add(b *Batch) error {
 			w.h.firstEvent++
 		}
 	}
+	if b.inGrace {
+		w.changed, w.h.graceSince = true, w.h.epoch
+	}
 	if b.endGrace > 0 {
 		w.changed, w.endsGrace = true, true
 		w.h.endedGrace = max(w.h.endedGrace, b.endGrace)
+		w.h.graceSince = 0
 		if b.endGrace >= w.h.incompleteSince {
 			w.h.incompleteSince = 0
 		}

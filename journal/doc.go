@@ -41,6 +41,11 @@
 // given the files as they are, a new database is built from what is good in them, and they are set
 // aside (rebuild.go).
 //
+// A group is written in two stages: into Badger's log, which answers [Journal.Write] and outlives the
+// process, and onto the disk by one fdatasync, which answers [Journal.Commit] (sync.go). Layout 2 also
+// records what clients were told (stateids, csa_sequence), and the mark names the boot of the kernel: so
+// that a restart can go on where the last incarnation stood, if it knows that nothing is missing (whole.go).
+//
 // The mark is written after each group without fsync, which survives the death of the process, and
 // synced every few seconds. After a power cut it may be some seconds old; then only damage to the
 // very last group is indistinguishable from a torn tail.

@@ -47,6 +47,9 @@ func encodeClient(r *Client) (key, value []byte, err error) {
 	e.string(r.Principal)
 	e.string(r.Addr)
 	e.string(r.Impl)
+	e.uint(uint64(r.CsaSequence))
+	e.bool(r.Complete)
+	e.bool(r.Permanent)
 	return key, e.b, nil
 }
 
@@ -66,6 +69,11 @@ func decodeClient(key, body []byte) (*Client, error) {
 	r.Principal = d.string()
 	r.Addr = d.string()
 	r.Impl = d.string()
+	if d.version >= 2 {
+		r.CsaSequence = d.uint32()
+		r.Complete = d.bool()
+		r.Permanent = d.bool()
+	}
 	return r, d.done()
 }
 
@@ -76,10 +84,10 @@ func encodeOpen(r *OpenRecord) (key, value []byte, err error) {
 	if r.Epoch == 0 {
 		return nil, nil, errNoEpoch
 	}
-	if r.Access > fs.ShareBoth || r.Deny > fs.ShareBoth {
+	if max(r.Access, r.Deny, r.LiveAccess, r.LiveDeny, r.HeldAccess, r.HeldDeny) > fs.ShareBoth {
 		return nil, nil, errShare
 	}
-	e := newEncoder(48 + 5*len(r.Groups) + len(r.Name))
+	e := newEncoder(80 + 5*len(r.Groups) + len(r.Name))
 	e.byte(byte(r.Access))
 	e.byte(byte(r.Deny))
 	e.uint(uint64(r.UID))
@@ -88,6 +96,12 @@ func encodeOpen(r *OpenRecord) (key, value []byte, err error) {
 	e.uint(uint64(r.Epoch))
 	e.time(r.Since)
 	e.string(r.Name)
+	e.stateid(&r.Stateid)
+	e.uint(uint64(r.Seen))
+	for _, s := range []fs.Share{r.LiveAccess, r.LiveDeny, r.HeldAccess, r.HeldDeny} {
+		e.byte(byte(s))
+	}
+	e.bool(r.Reclaimed)
 	return key, e.b, nil
 }
 
@@ -105,6 +119,18 @@ func decodeOpen(key, body []byte) (r *OpenRecord, err error) {
 	r.Epoch = d.uint32()
 	r.Since = d.time()
 	r.Name = d.string()
+	if d.version >= 2 {
+		r.Stateid = d.stateid()
+		if n := d.uint32(); n <= 0xffff {
+			r.Seen = uint16(n)
+		} else {
+			d.fail(errShare)
+		}
+		for _, s := range []*fs.Share{&r.LiveAccess, &r.LiveDeny, &r.HeldAccess, &r.HeldDeny} {
+			*s = d.share()
+		}
+		r.Reclaimed = d.bool()
+	}
 	return r, d.done()
 }
 
@@ -118,7 +144,10 @@ func encodeLock(r *Lock) (key, value []byte, err error) {
 	if err := checkRanges(r.Ranges); err != nil {
 		return nil, nil, err
 	}
-	e := newEncoder(32 + len(r.OpenOwner.Client) + len(r.OpenOwner.Owner) + 11*len(r.Ranges))
+	if err := checkRanges(r.Held); err != nil {
+		return nil, nil, err
+	}
+	e := newEncoder(64 + len(r.OpenOwner.Client) + len(r.OpenOwner.Owner) + 11*len(r.Ranges))
 	// The open-owner is nearly always of the same client.
 	same := r.OpenOwner.Client == r.Owner.Client
 	e.bool(same)
@@ -129,6 +158,9 @@ func encodeLock(r *Lock) (key, value []byte, err error) {
 	e.ranges(r.Ranges)
 	e.uint(uint64(r.Epoch))
 	e.time(r.Since)
+	e.stateid(&r.Stateid)
+	e.ranges(r.Held)
+	e.bool(r.Reclaimed)
 	return key, e.b, nil
 }
 
@@ -147,6 +179,11 @@ func decodeLock(key, body []byte) (r *Lock, err error) {
 	r.Ranges = d.ranges()
 	r.Epoch = d.uint32()
 	r.Since = d.time()
+	if d.version >= 2 {
+		r.Stateid = d.stateid()
+		r.Held = d.ranges()
+		r.Reclaimed = d.bool()
+	}
 	return r, d.done()
 }
 
@@ -412,6 +449,9 @@ type head struct {
 	sum             uint64 // of their hashes, modulo 2^64
 	firstEvent      uint64 // the oldest event that is kept
 	nextEvent       uint64 // the number that the next event will get
+	// graceSince is the epoch that began a grace period which has not ended; 0 if there is none. Until
+	// it ends nobody knows what the clients still have.
+	graceSince uint32
 }
 
 func encodeHead(h *head) []byte {
@@ -425,6 +465,7 @@ func encodeHead(h *head) []byte {
 	e.fixed([]byte{byte(h.sum >> 56), byte(h.sum >> 48), byte(h.sum >> 40), byte(h.sum >> 32), byte(h.sum >> 24), byte(h.sum >> 16), byte(h.sum >> 8), byte(h.sum)})
 	e.uint(h.firstEvent)
 	e.uint(h.nextEvent)
+	e.uint(uint64(h.graceSince))
 	return e.b
 }
 
@@ -445,6 +486,9 @@ func decodeHead(key, body []byte) (*head, error) {
 	}
 	h.firstEvent = d.uint()
 	h.nextEvent = d.uint()
+	if d.version >= 2 {
+		h.graceSince = d.uint32()
+	}
 	if d.err == nil && (h.firstEvent == 0 || h.firstEvent > h.nextEvent) {
 		d.fail(errors.New("event numbers out of order"))
 	}

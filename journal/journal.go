@@ -50,7 +50,7 @@ type Options struct {
 	// MaxEvents is how many entries of the event log are kept, at least; 0: 100,000.
 	MaxEvents int
 	// MinFree is how many bytes must be free in the file system for a commit; with less it fails with
-	// ENOSPC before anything is half written. 0: 64 MiB; negative: no check.
+	// ENOSPC before anything is half written; looked at ten times a second. 0: 64 MiB; negative: no check.
 	MinFree int64
 	// BeforeCommit, if not nil, is called before each group commit. An error counts as the commit's
 	// own, so that tests can have a full disk or a failing fsync.
@@ -80,12 +80,17 @@ type Journal struct {
 	store store    // immutable
 	lock  *os.File // immutable
 
+	partial string  // immutable: why it is not whole; see Snapshot
+	kernel  [8]byte // immutable
+
 	// Of a journal that is open for writing; immutable but for the last.
-	db     *badger.DB
-	mark   *os.File
-	kick   chan struct{} // of size 1: there is something to do
-	failed chan struct{} // closed with err
-	done   chan struct{} // closed when the committer has ended
+	db       *badger.DB
+	logs     syncer    // used by the committer only
+	freeSeen time.Time // used by the committer only: when there was enough space
+	mark     *os.File
+	kick     chan struct{} // of size 1: there is something to do
+	failed   chan struct{} // closed with err
+	done     chan struct{} // closed when the committer has ended
 
 	index map[uint64]uint64 // used by the committer only; see tally
 
@@ -164,7 +169,7 @@ func open(dir string, o Options, lock *os.File) (*Journal, *Report, error) {
 // start makes a journal of a database and begins its epoch.
 func start(dir string, o Options, lock *os.File, db *badger.DB, r *Report, in *inspection, m mark, ms markState) (*Journal, error) {
 	j := &Journal{
-		dir: dir, o: o, store: badgerStore{db}, lock: lock, db: db,
+		dir: dir, o: o, store: badgerStore{db}, lock: lock, db: db, logs: syncer{dir: filepath.Join(dir, dbName)}, kernel: kernelBoot(),
 		kick: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{}),
 		news: make(chan struct{}), closed: make(chan struct{}),
 	}
@@ -238,6 +243,9 @@ func (j *Journal) begin(r *Report, in *inspection, m mark, ms markState) error {
 		}
 	}
 	h.count, h.sum = t.count, t.sum
+	if j.partial = partial(r, m, &h, j.kernel); j.partial != "" {
+		h.graceSince = h.epoch // if we die now, the next boot must know it too
+	}
 	crashEpochBefore.Hit()
 	err = j.db.Update(func(txn *badger.Txn) error {
 		for _, k := range t.bad { // they can never be read
@@ -251,10 +259,10 @@ func (j *Journal) begin(r *Report, in *inspection, m mark, ms markState) error {
 		return err
 	}
 	crashEpochAfter.Hit()
-	if err := errors.Join(tighten(filepath.Join(j.dir, dbName)), syncDir(filepath.Join(j.dir, dbName))); err != nil {
+	if err := errors.Join(j.logs.sync(), tighten(filepath.Join(j.dir, dbName)), syncDir(filepath.Join(j.dir, dbName))); err != nil {
 		return err
 	}
-	if j.mark, err = openMark(j.dir, mark{layout: layoutVersion, seq: h.seq, epoch: h.epoch}); err != nil {
+	if j.mark, err = openMark(j.dir, j.markOf(&h)); err != nil {
 		return err
 	}
 	j.index, j.head, j.epoch = t.index, h, h.epoch
@@ -331,7 +339,7 @@ func (j *Journal) Close() error {
 	j.wake()
 	<-j.done
 	failure := j.Err()
-	err := errors.Join(failure, j.mark.Sync(), j.mark.Close())
+	err := errors.Join(failure, j.logs.close(), j.mark.Sync(), j.mark.Close())
 	if j.lasting {
 		return errors.Join(err, unlockDir(j.dir, j.lock, true))
 	}

@@ -87,7 +87,7 @@ func TestEmptyJournal(t *testing.T) {
 		t.Errorf("new %t, epoch %d", r.New, j.Epoch())
 	}
 	wantReport(t, r, Intact, true)
-	want := &Snapshot{Epoch: 1, Complete: true}
+	want := &Snapshot{Epoch: 1, Complete: true, Whole: true}
 	if d := cmp.Diff(want, mustLoad(t, j)); d != "" {
 		t.Error(d)
 	}
@@ -108,7 +108,7 @@ func TestAllRecordsComeBack(t *testing.T) {
 		b.PutUpState(&UpState{Name: "u", Kind: LockState, File: []byte("f"), Ranges: fs.RangeSet{{Type: fs.ReadLock}}})
 		b.PutMonitor(&Monitor{Host: "old"})
 	})
-	want := &Snapshot{Epoch: 2, Complete: true}
+	want := &Snapshot{Epoch: 2, Complete: true, Whole: true}
 	mustCommit(t, j, func(b *Batch) {
 		b.DeleteClient("gone")
 		b.DeleteUpState("u", LockState, [32]byte{}, []byte("f"))
@@ -793,6 +793,7 @@ func TestReadOnly(t *testing.T) {
 		b.AddEvent(&Event{Type: "lock"})
 	})
 	want := mustLoad(t, j)
+	want.Whole, want.Partial = false, "opened for reading only"
 	j.Close()
 	before := contents(t, j.dir)
 	ro, r, err := OpenReadOnly(j.dir)

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math"
 	"time"
 	"unicode"
@@ -100,9 +101,12 @@ func (r Client) MarshalJSON() ([]byte, error) {
 		Expired       bool       `json:"expired"`
 		Retain        bool       `json:"retain"`
 		Since         *time.Time `json:"since,omitempty"`
+		CsaSequence   uint32     `json:"csa_sequence"`
+		Complete      bool       `json:"complete"`
+		Permanent     bool       `json:"permanent,omitempty"`
 	}{
 		MakeOpaque(r.Owner), hexOf(r.Verifier[:]), r.Principal, r.Addr, r.Impl, hex64(r.ClientID), r.Epoch, r.CompleteEpoch,
-		r.Expired, r.Retain, when(r.Since),
+		r.Expired, r.Retain, when(r.Since), r.CsaSequence, r.Complete, r.Permanent,
 	})
 }
 
@@ -128,8 +132,13 @@ func (r OpenRecord) MarshalJSON() ([]byte, error) {
 		Groups []uint32   `json:"groups,omitempty"`
 		Epoch  uint32     `json:"epoch"`
 		Since  *time.Time `json:"since,omitempty"`
+
+		Stateid    string `json:"stateid,omitempty"`
+		HeldAccess string `json:"held_access,omitempty"`
+		HeldDeny   string `json:"held_deny,omitempty"`
 	}{
 		owner(r.Owner), hexOf(r.File), r.Name, share(r.Access), share(r.Deny), r.UID, r.GID, r.Groups, r.Epoch, when(r.Since),
+		r.Stateid.text(), heldShare(r.HeldAccess), heldShare(r.HeldDeny),
 	})
 }
 
@@ -142,7 +151,9 @@ func (r Lock) MarshalJSON() ([]byte, error) {
 		Ranges    []jsonRange `json:"ranges"`
 		Epoch     uint32      `json:"epoch"`
 		Since     *time.Time  `json:"since,omitempty"`
-	}{owner(r.Owner), owner(r.OpenOwner), hexOf(r.File), ranges(r.Ranges), r.Epoch, when(r.Since)})
+		Stateid   string      `json:"stateid,omitempty"`
+		Held      []jsonRange `json:"held,omitempty"`
+	}{owner(r.Owner), owner(r.OpenOwner), hexOf(r.File), ranges(r.Ranges), r.Epoch, when(r.Since), r.Stateid.text(), heldRanges(r.Held)})
 }
 
 // MarshalJSON is of json.Marshaler. The secret is not in it, nor is what could stand for it.
@@ -274,4 +285,26 @@ func list[T any](s []T) []T {
 		return []T{}
 	}
 	return s
+}
+
+// text is seqid and other, as people compare them with packets; empty for none.
+func (s Stateid) text() string {
+	if s == (Stateid{}) {
+		return ""
+	}
+	return fmt.Sprintf("%d:%x", s.Seqid, s.Other)
+}
+
+func heldShare(s fs.Share) string {
+	if s == 0 {
+		return ""
+	}
+	return share(s)
+}
+
+func heldRanges(s fs.RangeSet) []jsonRange {
+	if len(s) == 0 {
+		return nil
+	}
+	return ranges(s)
 }

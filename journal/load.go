@@ -43,8 +43,10 @@ func (j *Journal) Load() (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal %s: load: %w", j.dir, err)
 	}
+	s.Whole, s.Partial = j.partial == "", j.partial
 	if j.db == nil { // nothing was written down about what was found
 		s.Complete = j.complete
+		s.Whole, s.Partial = false, "opened for reading only"
 	}
 	return s, nil
 }

@@ -13,10 +13,10 @@ const (
 	markName = "MARK"
 	// layoutVersion is that of the whole directory. It changes only when an older Holdfast could do
 	// harm to what a newer one wrote.
-	layoutVersion = 1
+	layoutVersion = 2
 
 	markMagic = "HFJM"
-	markSize  = 32 // of one copy: magic (4), layout (4), seq (8), epoch (4), zeros (8), CRC (4)
+	markSize  = 32 // of one copy: magic (4), layout (4), seq (8), epoch (4), kernel (8), CRC (4)
 )
 
 // A mark says what was acknowledged. It is read before anything else is touched.
@@ -24,6 +24,7 @@ type mark struct {
 	layout uint32
 	seq    uint64
 	epoch  uint32
+	kernel [8]byte // which boot of the kernel wrote it; zero in layout 1, or if it is not known
 }
 
 func (m mark) encode() []byte {
@@ -32,7 +33,7 @@ func (m mark) encode() []byte {
 	b = binary.BigEndian.AppendUint32(b, m.layout)
 	b = binary.BigEndian.AppendUint64(b, m.seq)
 	b = binary.BigEndian.AppendUint32(b, m.epoch)
-	b = append(b, make([]byte, 8)...)
+	b = append(b, m.kernel[:]...)
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	return append(b, b...)
 }
@@ -46,6 +47,7 @@ func decodeMark(b []byte) (m mark, ok bool) {
 		layout: binary.BigEndian.Uint32(b[4:]),
 		seq:    binary.BigEndian.Uint64(b[8:]),
 		epoch:  binary.BigEndian.Uint32(b[16:]),
+		kernel: [8]byte(b[20:28]),
 	}, true
 }
 

@@ -28,6 +28,16 @@ type Client struct {
 	// Retain says that the client negotiated that its state outlives its own reboot.
 	Retain bool
 	Since  time.Time
+
+	// What it takes to come back as if nothing had happened; layout 2.
+
+	// CsaSequence is that of the last CREATE_SESSION that was answered, RFC 8881 18.36.4.
+	CsaSequence uint32
+	// Complete says that this client ID has sent RECLAIM_COMPLETE. CompleteEpoch is no proof: a client
+	// that had nothing to reclaim has one from the start.
+	Complete bool
+	// Permanent says that another protocol vouches for the client: it has no lease.
+	Permanent bool
 }
 
 // An OpenRecord is what one open-owner has open of one file. The key is Owner and File.
@@ -40,6 +50,25 @@ type OpenRecord struct {
 	Name         string // the last known name, for people
 	Epoch        uint32 // the boot in which it was granted or reclaimed; never 0
 	Since        time.Time
+
+	// The stateid that the client was told of, or is about to be told of; zero if Access and Deny are
+	// only held for a client that restarted. Layout 2.
+	Stateid Stateid
+	// Seen says which modes OPEN was asked for: bit n of the low byte is access n, of the high byte
+	// deny n. OPEN_DOWNGRADE may name only unions of those (RFC 8881 18.18).
+	Seen uint16
+	// LiveAccess and LiveDeny are what the stateid stands for, HeldAccess and HeldDeny what waits for
+	// the client, after its own restart, to reclaim it. Access and Deny are both together.
+	LiveAccess, LiveDeny fs.Share
+	HeldAccess, HeldDeny fs.Share
+	// Reclaimed says that the client reclaimed it: locks may be reclaimed under it.
+	Reclaimed bool
+}
+
+// A Stateid is what end clients know state by, RFC 8881 8.2.
+type Stateid struct {
+	Other [12]byte
+	Seqid uint32
 }
 
 // A Lock is all that one lock-owner holds on one file. The key is Owner and File.
@@ -50,6 +79,12 @@ type Lock struct {
 	Ranges    fs.RangeSet // the whole set; a record is never a part of it
 	Epoch     uint32      // the boot in which it was granted or reclaimed; never 0
 	Since     time.Time
+
+	// Stateid is as for an open; zero if all of Ranges is held. Layout 2.
+	Stateid Stateid
+	// Held is the part of Ranges that waits for the client, after its own restart, to reclaim it.
+	Held      fs.RangeSet
+	Reclaimed bool
 }
 
 // A Secret can destroy or resume our state at an origin. It prints as "(secret)" by every verb, in
@@ -172,6 +207,10 @@ type Snapshot struct {
 	// Complete says that every acknowledged record is here. If not, what is missing is unknown, not
 	// absent: see Report.
 	Complete bool
+	// Whole says that this is a complete record of what the clients were told (RFC 8881 8.4.2.1.1), so
+	// that they need not reclaim. If not, Partial says why, for people.
+	Whole   bool
+	Partial string
 	// Clients are all that are not void, expired ones included: those have no opens and no locks.
 	Clients   []Client
 	Opens     []OpenRecord

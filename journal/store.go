@@ -99,7 +99,7 @@ const memTableSize = 8 << 20
 // verified whenever a block is read, so that compaction cannot copy rot.
 func badgerOptions(dir string, logger *slog.Logger) badger.Options {
 	o := badger.DefaultOptions(dir)
-	o.SyncWrites = true
+	o.SyncWrites = false // see syncer: one fdatasync for each group, not two of Badger's
 	o.MemTableSize = memTableSize
 	o.NumMemtables = 2
 	o.ValueThreshold = maxValueSize

@@ -13,7 +13,7 @@ import (
 
 // recordVersion begins each value. A reader refuses higher ones; fields are only added at the end,
 // and a reader of a higher version knows what the lower ones lack.
-const recordVersion = 1
+const recordVersion = 2
 
 const trailerSize = 8 + 4 // group number, CRC
 
@@ -89,6 +89,17 @@ func (e *encoder) time(t time.Time) {
 	e.b = binary.AppendVarint(e.b, t.UnixNano())
 }
 
+// stateid writes a stateid; most records have one.
+func (e *encoder) stateid(s *Stateid) {
+	if *s == (Stateid{}) {
+		e.byte(0)
+		return
+	}
+	e.byte(1)
+	e.fixed(s.Other[:])
+	e.uint(uint64(s.Seqid))
+}
+
 // ranges writes each lock as distance from the last one's end, length - 1, and type.
 func (e *encoder) ranges(s fs.RangeSet) {
 	e.uint(uint64(len(s)))
@@ -103,14 +114,15 @@ func (e *encoder) ranges(s fs.RangeSet) {
 
 // A decoder takes fields off. After the first error all calls return zero values.
 type decoder struct {
-	b   []byte
-	err error
+	b       []byte
+	err     error
+	version byte // of the record
 }
 
 func newDecoder(body []byte) *decoder {
 	d := &decoder{b: body}
-	if v := d.byte(); d.err == nil && v != recordVersion {
-		d.err = fmt.Errorf("record version %d, known is %d", v, recordVersion)
+	if d.version = d.byte(); d.err == nil && (d.version == 0 || d.version > recordVersion) {
+		d.err = fmt.Errorf("record version %d, known is %d", d.version, recordVersion)
 	}
 	return d
 }
@@ -232,6 +244,17 @@ func (d *decoder) lockType() fs.LockType {
 		return 0
 	}
 	return fs.LockType(v)
+}
+
+func (d *decoder) stateid() (s Stateid) {
+	if !d.bool() {
+		return s
+	}
+	copy(s.Other[:], d.fixed(12))
+	if s.Seqid = d.uint32(); d.err == nil && s == (Stateid{}) {
+		d.fail(errors.New("stateid without content"))
+	}
+	return s
 }
 
 func (d *decoder) ranges() fs.RangeSet {

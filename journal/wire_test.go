@@ -26,11 +26,12 @@ func samples() []any {
 	set := fs.RangeSet{}.With(fs.Range{First: 0, Last: 0}, fs.WriteLock).With(fs.Range{First: 1, Last: 9}, fs.ReadLock).
 		With(fs.Range{First: 1 << 40, Last: math.MaxUint64}, fs.WriteLock)
 	return []any{
-		&Client{Owner: "c", Verifier: [8]byte{1, 7: 2}, Principal: "p", Addr: "192.0.2.1:700", Impl: "i", ClientID: math.MaxUint64, Epoch: 3, CompleteEpoch: 2, Expired: true, Retain: true, Since: since},
+		&Client{Owner: "c", Verifier: [8]byte{1, 7: 2}, Principal: "p", Addr: "192.0.2.1:700", Impl: "i", ClientID: math.MaxUint64, Epoch: 3, CompleteEpoch: 2, Expired: true, Retain: true, Since: since, CsaSequence: 9, Complete: true, Permanent: true},
 		&Client{Owner: strings.Repeat("x", 1024), Epoch: 1},
-		&OpenRecord{Owner: o, File: "file", Access: fs.ShareBoth, Deny: fs.ShareWrite, UID: 1, GID: math.MaxUint32, Groups: []uint32{4, 5}, Name: "ä/b", Epoch: 7, Since: since},
+		&OpenRecord{Owner: o, File: "file", Access: fs.ShareBoth, Deny: fs.ShareWrite, UID: 1, GID: math.MaxUint32, Groups: []uint32{4, 5}, Name: "ä/b", Epoch: 7, Since: since,
+			Stateid: Stateid{Other: [12]byte{1, 11: 2}, Seqid: math.MaxUint32}, Seen: 0x0a0e, LiveAccess: fs.ShareRead, LiveDeny: fs.ShareWrite, HeldAccess: fs.ShareBoth, HeldDeny: fs.ShareRead, Reclaimed: true},
 		&OpenRecord{Owner: fs.Owner{Client: "c"}, File: "f", Epoch: 1},
-		&Lock{Owner: o, OpenOwner: fs.Owner{Client: o.Client, Owner: "oo"}, File: "file", Ranges: set, Epoch: 7, Since: since},
+		&Lock{Owner: o, OpenOwner: fs.Owner{Client: o.Client, Owner: "oo"}, File: "file", Ranges: set, Epoch: 7, Since: since, Stateid: Stateid{Other: [12]byte{3}, Seqid: 1}, Held: set[:1], Reclaimed: true},
 		&Lock{Owner: o, OpenOwner: fs.Owner{Client: "other", Owner: "oo"}, File: "file", Ranges: fs.RangeSet{{Range: fs.Range{First: 5, Last: 5}, Type: fs.ReadLock}}, Epoch: 1},
 		&Upstream{Name: "filer", Secret: Secret{9, 8, 7}, OwnerID: []byte("id"), Verifier: [8]byte{7}, ClientID: 5, CsaSequence: 6, Sessions: [][16]byte{{1}, {2}},
 			ServerOwner: []byte("so"), ServerMinor: 3, Scope: []byte("sc"), ServerAddr: "192.0.2.2", Flags: 4, MachineName: "m", UID: 1, GID: 2, Groups: []uint32{3},
@@ -42,7 +43,7 @@ func samples() []any {
 		&Monitor{Host: "h", Addr: "a", MyName: "m", Prog: 1, Vers: 2, Proc: 3, Priv: [16]byte{4}, State: -5, Epoch: 6, Since: since},
 		&Event{Seq: 1 << 40, Time: since, Epoch: 2, Type: "lock", Client: "c", Owner: "o", File: "f", Name: "n", Range: fs.Range{First: 1, Last: math.MaxUint64}, Lock: fs.WriteLock, Result: "granted", Text: "t"},
 		&Event{Seq: 1},
-		&head{seq: 1, base: 2, epoch: 3, endedGrace: 4, incompleteSince: 5, count: 6, sum: math.MaxUint64 - 1, firstEvent: 7, nextEvent: 8},
+		&head{seq: 1, base: 2, epoch: 3, endedGrace: 4, incompleteSince: 5, count: 6, sum: math.MaxUint64 - 1, firstEvent: 7, nextEvent: 8, graceSince: 9},
 	}
 }
 

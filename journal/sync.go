@@ -1,0 +1,70 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A syncer makes durable what Badger wrote into its logs. Badger would do it twice for each transaction,
+// log by log; we ask once for each group. A log whose table is on disk (Badger syncs tables and
+// manifest) may be gone at any time. It is used by one goroutine.
+type syncer struct {
+	dir  string
+	open map[string]*os.File
+}
+
+// sync returns when everything that was written is on disk.
+func (s *syncer) sync() error {
+	names, err := filepath.Glob(filepath.Join(s.dir, "*.mem"))
+	if err != nil {
+		return err
+	}
+	if s.open == nil {
+		s.open = make(map[string]*os.File)
+	}
+	there := make(map[string]bool, len(names))
+	fresh := false
+	for _, name := range names {
+		there[name] = true
+		f := s.open[name]
+		if f == nil {
+			f, err = os.Open(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("sync: %w", err)
+			}
+			s.open[name], fresh = f, true
+		}
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			return fmt.Errorf("sync %s: %w", name, err)
+		}
+	}
+	for name, f := range s.open {
+		if !there[name] {
+			delete(s.open, name)
+			if err := f.Close(); err != nil {
+				return fmt.Errorf("sync: %w", err)
+			}
+		}
+	}
+	if fresh {
+		return syncDir(s.dir)
+	}
+	return nil
+}
+
+func (s *syncer) close() error {
+	var errs []error
+	for _, f := range s.open {
+		errs = append(errs, f.Close())
+	}
+	s.open = nil
+	return errors.Join(errs...)
+}
