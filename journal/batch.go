@@ -83,9 +83,10 @@ func (b *Batch) DeleteOpen(owner fs.Owner, file fs.Handle) {
 	b.delete(ownerKey(kindOpen, owner, file))
 }
 
-// PutLock adds or replaces all that an owner holds on a file. With no Ranges it is DeleteLock.
+// PutLock adds or replaces all that an owner holds on a file. With neither Ranges nor a Stateid it is
+// DeleteLock.
 func (b *Batch) PutLock(r *Lock) {
-	if len(r.Ranges) == 0 {
+	if len(r.Ranges) == 0 && r.Stateid == (Stateid{}) {
 		b.DeleteLock(r.Owner, r.File)
 		return
 	}

@@ -84,7 +84,7 @@ func encodeOpen(r *OpenRecord) (key, value []byte, err error) {
 	if r.Epoch == 0 {
 		return nil, nil, errNoEpoch
 	}
-	if max(r.Access, r.Deny, r.LiveAccess, r.LiveDeny, r.HeldAccess, r.HeldDeny) > fs.ShareBoth {
+	if max(r.Access, r.Deny, r.LiveAccess, r.LiveDeny, r.HeldAccess, r.HeldDeny, r.BeforeAccess, r.BeforeDeny) > fs.ShareBoth {
 		return nil, nil, errShare
 	}
 	e := newEncoder(80 + 5*len(r.Groups) + len(r.Name))
@@ -102,6 +102,10 @@ func encodeOpen(r *OpenRecord) (key, value []byte, err error) {
 		e.byte(byte(s))
 	}
 	e.bool(r.Reclaimed)
+	if e.bool(r.Pending); r.Pending {
+		e.byte(byte(r.BeforeAccess))
+		e.byte(byte(r.BeforeDeny))
+	}
 	return key, e.b, nil
 }
 
@@ -130,6 +134,9 @@ func decodeOpen(key, body []byte) (r *OpenRecord, err error) {
 			*s = d.share()
 		}
 		r.Reclaimed = d.bool()
+		if r.Pending = d.bool(); r.Pending {
+			r.BeforeAccess, r.BeforeDeny = d.share(), d.share()
+		}
 	}
 	return r, d.done()
 }
@@ -144,7 +151,7 @@ func encodeLock(r *Lock) (key, value []byte, err error) {
 	if err := checkRanges(r.Ranges); err != nil {
 		return nil, nil, err
 	}
-	if err := checkRanges(r.Held); err != nil {
+	if err := errors.Join(checkRanges(r.Held), checkRanges(r.Before)); err != nil {
 		return nil, nil, err
 	}
 	e := newEncoder(64 + len(r.OpenOwner.Client) + len(r.OpenOwner.Owner) + 11*len(r.Ranges))
@@ -161,6 +168,9 @@ func encodeLock(r *Lock) (key, value []byte, err error) {
 	e.stateid(&r.Stateid)
 	e.ranges(r.Held)
 	e.bool(r.Reclaimed)
+	if e.bool(r.Pending); r.Pending {
+		e.ranges(r.Before)
+	}
 	return key, e.b, nil
 }
 
@@ -183,6 +193,9 @@ func decodeLock(key, body []byte) (r *Lock, err error) {
 		r.Stateid = d.stateid()
 		r.Held = d.ranges()
 		r.Reclaimed = d.bool()
+		if r.Pending = d.bool(); r.Pending {
+			r.Before = d.ranges()
+		}
 	}
 	return r, d.done()
 }

@@ -63,6 +63,10 @@ type OpenRecord struct {
 	HeldAccess, HeldDeny fs.Share
 	// Reclaimed says that the client reclaimed it: locks may be reclaimed under it.
 	Reclaimed bool
+	// Pending says that an OPEN was on its way: the client may not have been told, nor the backend asked.
+	// BeforeAccess and BeforeDeny are what was granted before it.
+	Pending                  bool
+	BeforeAccess, BeforeDeny fs.Share
 }
 
 // A Stateid is what end clients know state by, RFC 8881 8.2.
@@ -85,6 +89,9 @@ type Lock struct {
 	// Held is the part of Ranges that waits for the client, after its own restart, to reclaim it.
 	Held      fs.RangeSet
 	Reclaimed bool
+	// Pending and Before are as for an open: a LOCK was on its way.
+	Pending bool
+	Before  fs.RangeSet
 }
 
 // A Secret can destroy or resume our state at an origin. It prints as "(secret)" by every verb, in

@@ -122,8 +122,8 @@ func TestRecordsOfLayoutOneAreRead(t *testing.T) {
 		cut  int // bytes that version 1 did not have, when they are zero
 	}{
 		{&Client{Owner: "c", Epoch: 3, Since: since}, 3},
-		{&OpenRecord{Owner: o, File: "f", Access: fs.ShareRead, Epoch: 3, Since: since}, 7},
-		{&Lock{Owner: o, OpenOwner: o, File: "f", Epoch: 3, Since: since}, 3},
+		{&OpenRecord{Owner: o, File: "f", Access: fs.ShareRead, Epoch: 3, Since: since}, 8},
+		{&Lock{Owner: o, OpenOwner: o, File: "f", Epoch: 3, Since: since}, 4},
 		{&head{seq: 1, epoch: 3, firstEvent: 7, nextEvent: 8}, 1},
 	} {
 		key, value, err := encodeRecord(c.full)

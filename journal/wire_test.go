@@ -29,9 +29,9 @@ func samples() []any {
 		&Client{Owner: "c", Verifier: [8]byte{1, 7: 2}, Principal: "p", Addr: "192.0.2.1:700", Impl: "i", ClientID: math.MaxUint64, Epoch: 3, CompleteEpoch: 2, Expired: true, Retain: true, Since: since, CsaSequence: 9, Complete: true, Permanent: true},
 		&Client{Owner: strings.Repeat("x", 1024), Epoch: 1},
 		&OpenRecord{Owner: o, File: "file", Access: fs.ShareBoth, Deny: fs.ShareWrite, UID: 1, GID: math.MaxUint32, Groups: []uint32{4, 5}, Name: "ä/b", Epoch: 7, Since: since,
-			Stateid: Stateid{Other: [12]byte{1, 11: 2}, Seqid: math.MaxUint32}, Seen: 0x0a0e, LiveAccess: fs.ShareRead, LiveDeny: fs.ShareWrite, HeldAccess: fs.ShareBoth, HeldDeny: fs.ShareRead, Reclaimed: true},
+			Stateid: Stateid{Other: [12]byte{1, 11: 2}, Seqid: math.MaxUint32}, Seen: 0x0a0e, LiveAccess: fs.ShareRead, LiveDeny: fs.ShareWrite, HeldAccess: fs.ShareBoth, HeldDeny: fs.ShareRead, Reclaimed: true, Pending: true, BeforeAccess: fs.ShareRead, BeforeDeny: fs.ShareWrite},
 		&OpenRecord{Owner: fs.Owner{Client: "c"}, File: "f", Epoch: 1},
-		&Lock{Owner: o, OpenOwner: fs.Owner{Client: o.Client, Owner: "oo"}, File: "file", Ranges: set, Epoch: 7, Since: since, Stateid: Stateid{Other: [12]byte{3}, Seqid: 1}, Held: set[:1], Reclaimed: true},
+		&Lock{Owner: o, OpenOwner: fs.Owner{Client: o.Client, Owner: "oo"}, File: "file", Ranges: set, Epoch: 7, Since: since, Stateid: Stateid{Other: [12]byte{3}, Seqid: 1}, Held: set[:1], Reclaimed: true, Pending: true, Before: set[1:]},
 		&Lock{Owner: o, OpenOwner: fs.Owner{Client: "other", Owner: "oo"}, File: "file", Ranges: fs.RangeSet{{Range: fs.Range{First: 5, Last: 5}, Type: fs.ReadLock}}, Epoch: 1},
 		&Upstream{Name: "filer", Secret: Secret{9, 8, 7}, OwnerID: []byte("id"), Verifier: [8]byte{7}, ClientID: 5, CsaSequence: 6, Sessions: [][16]byte{{1}, {2}},
 			ServerOwner: []byte("so"), ServerMinor: 3, Scope: []byte("sc"), ServerAddr: "192.0.2.2", Flags: 4, MachineName: "m", UID: 1, GID: 2, Groups: []uint32{3},
@@ -273,7 +273,7 @@ func TestJSON(t *testing.T) {
 	want := `{"owner":{"client":{"hex":"636c69656e74006f6e65","text":"client.one"},"owner":{"hex":"6f70656eff6f776e6572","text":"open.owner"}},` +
 		`"open_owner":{"client":{"hex":"636c69656e74006f6e65","text":"client.one"},"owner":{"hex":"6f6f","text":"oo"}},"file":"66696c65",` +
 		`"ranges":[{"first":0,"last":0,"type":"write"},{"first":1,"last":9,"type":"read"},{"first":1099511627776,"last":null,"type":"write"}],` +
-		`"epoch":7,"since":"2023-11-14T22:13:20.000000123Z"}`
+		`"epoch":7,"since":"2023-11-14T22:13:20.000000123Z","stateid":"1:030000000000000000000000","held":[{"first":0,"last":0,"type":"write"}]}`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}

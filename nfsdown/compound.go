@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/nfs4"
 	"holdfast/internal/rpc"
 	"holdfast/internal/xdr"
+	"holdfast/journal"
 	"holdfast/nfsdown/state"
 )
 
@@ -41,6 +42,8 @@ type compound struct {
 
 	// after is to be run when the operation is done: before the next, or after the reply.
 	after state.Effects
+	// posted says that there are records which the reply must not overtake.
+	posted bool
 }
 
 // replyHead is the RPC header of a reply in bytes, as it counts for ca_maxresponsesize.
@@ -84,7 +87,16 @@ func (c *compound) flush() {
 	}
 	e := c.after
 	c.after = state.Effects{}
+	c.posted = e.Record(c.s) || c.posted
 	c.s.runEffects(&e)
+}
+
+// record waits until the records of what was done are written: after a restart that the client does not see
+// they must say all that it was told.
+func (c *compound) record() {
+	if c.posted = c.after.Record(c.s) || c.posted; c.posted {
+		c.s.written(new(journal.Batch))
+	}
 }
 
 // run decodes and runs the operations and encodes the result.
@@ -159,6 +171,7 @@ func (c *compound) run(ctx context.Context, e *xdr.Codec, h *nfs4.CompoundHeader
 			break
 		}
 	}
+	c.record()
 	finish(status, n)
 	if c.req != nil {
 		var reply []byte
@@ -222,6 +235,11 @@ func (c *compound) do(ctx context.Context, op nfs4.OpNum, info *opInfo, a nfs4.A
 			return fail(nfs4.NFS4ERR_NOFILEHANDLE)
 		case c.saved.acc.Denied:
 			return fail(nfs4.NFS4ERR_ACCESS)
+		}
+	}
+	if info.state {
+		if err := c.s.AwaitRestore(ctx); err != nil {
+			return fail(toStatus(err))
 		}
 	}
 	res, err := info.run(ctx, c, a)

@@ -12,6 +12,7 @@ func opClose(ctx context.Context, c *compound, a *nfs4.CloseArgs) (*nfs4.CloseRe
 	if err != nil {
 		return nil, err
 	}
+	c.s.written(p.Batch)
 	sid, eff, err := p.Settle(c.cur.b.CloseFile(ctx, p.Owner, c.cur.h))
 	c.effects(eff)
 	if err != nil {

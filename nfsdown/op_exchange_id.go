@@ -33,6 +33,7 @@ func (c *compound) caller() state.Caller {
 func opCreateSession(_ context.Context, c *compound, a *nfs4.CreateSessionArgs) (*nfs4.CreateSessionRes, error) {
 	res, ss, eff := c.s.state.CreateSession(a, c.caller())
 	// At once: they may interrupt what the last incarnation of the client still runs.
+	c.posted = eff.Record(c.s) || c.posted
 	c.s.runEffects(eff)
 	if res.Status != nfs4.NFS4_OK || ss == nil {
 		return res, nil

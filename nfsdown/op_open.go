@@ -154,6 +154,7 @@ func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, 
 	c := o.c
 	req.Unconfirmed = c.v40.unconfirmed
 	p, eff, err := c.s.state.PrepareOpen(ctx, c.client, req)
+	c.posted = eff.Record(c.s) || c.posted
 	c.s.runEffects(eff)
 	if err != nil {
 		if req.Reclaim {

@@ -20,6 +20,7 @@ type Status struct {
 	Locks    int // (lock-owner, file)
 	Waiters  int
 	Lease    time.Duration
+	Restart  RestartInfo
 	Degraded error // not nil: nothing is granted any more, and why
 }
 
@@ -38,6 +39,9 @@ func (s *Server) Status() Status {
 		Clients: len(s.state.Clients()), Opens: len(s.state.Opens()), Locks: len(s.state.Locks()), Waiters: len(s.state.Waiters()),
 		Lease: s.cfg.State.Lease,
 	}
+	s.mu.Lock()
+	st.Restart = s.restart
+	s.mu.Unlock()
 	s.chanMu.Lock()
 	st.Sessions = len(s.channels)
 	s.chanMu.Unlock()

@@ -67,6 +67,9 @@ type Server struct {
 	graceAgain bool // and is to look again
 	// +checklocks:mu
 	graceReason string // why it ends, for the log
+	// +checklocks:mu
+	restart  RestartInfo
+	restored chan struct{} // closed when state is restored, or there was nothing to restore
 }
 
 type heard struct {
@@ -87,7 +90,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, stats: new(opStats), born: cfg.Clock.Now(), channels: map[*state.Session]*channel{},
 		running: map[*state.Session]map[*context.CancelCauseFunc]struct{}{}, conns: map[*conn]struct{}{}, heard: map[heard]struct{}{},
-		notices: make(chan struct{}, maxNotices), programs: map[uint32]Program{},
+		notices: make(chan struct{}, maxNotices), programs: map[uint32]Program{}, restored: make(chan struct{}),
 	}
 	s.rpc.MaxConns = cfg.MaxConns
 	var snap *journal.Snapshot
@@ -104,6 +107,28 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.event(&journal.Event{Type: "boot", Text: fmt.Sprintf("epoch %d", s.cfg.State.Epoch)})
+	items, stale, invisible := s.state.Restored()
+	s.noteRestart(snap, invisible)
+	switch {
+	case invisible:
+		s.runEffects(stale)
+		s.background(func(ctx context.Context) { s.restore(ctx, items) })
+		s.startTimer()
+		return s, nil
+	case s.cfg.Journal != nil:
+		// Before anything is served: a restart in the middle of grace must not take the journal for whole.
+		b := new(journal.Batch)
+		if s.state.Phase() == state.GraceNone {
+			b.EndGrace(s.cfg.State.Epoch) // there is nothing to reclaim, and clients of before are not known
+		} else {
+			b.BeginGrace()
+		}
+		if err := s.commit(s.ctx, b); err != nil {
+			s.cancel(ErrStopped)
+			return nil, fmt.Errorf("nfsdown: journal: %w", err)
+		}
+	}
+	close(s.restored)
 	if s.state.Phase() == state.GraceNone {
 		s.background(func(ctx context.Context) { s.reclaimComplete(ctx) })
 	} else {
@@ -119,10 +144,14 @@ func New(cfg Config) (*Server, error) {
 		s.log.Info("grace period begins", "left", g.Left, "clients", g.Expected, "journal_complete", g.Complete)
 		s.event(&journal.Event{Type: "grace", Result: "begin", Text: fmt.Sprintf("%d clients expected back within %v; journal complete: %v", g.Expected, g.Left.Round(100*time.Millisecond), g.Complete)})
 	}
-	s.mu.Lock()
-	s.timer = cfg.Clock.AfterFunc(tick, s.expire)
-	s.mu.Unlock()
+	s.startTimer()
 	return s, nil
+}
+
+func (s *Server) startTimer() {
+	s.mu.Lock()
+	s.timer = s.cfg.Clock.AfterFunc(tick, s.expire)
+	s.mu.Unlock()
 }
 
 // expire drops what is over, and comes again.
@@ -274,6 +303,21 @@ func (s *Server) commit(ctx context.Context, b *journal.Batch) error {
 		return nil
 	}
 	return s.cfg.Journal.Commit(context.WithoutCancel(ctx), b)
+}
+
+// written waits until a batch and all that was posted before are in the journal's log: a restart finds
+// them (journal.Write). A journal that fails is the end of this process, and the next one knows.
+func (s *Server) written(b *journal.Batch) {
+	if s.cfg.Journal == nil || b == nil {
+		return
+	}
+	err := s.cfg.Journal.Write(context.WithoutCancel(s.ctx), b)
+	if errors.Is(err, journal.ErrTooLarge) { // the records are posted one by one when the plan is settled
+		err = s.cfg.Journal.Write(context.WithoutCancel(s.ctx), new(journal.Batch))
+	}
+	if err != nil {
+		s.log.Error("journal", "err", err)
+	}
 }
 
 // both commits a batch and calls the backend side by side, so that a grant takes the longer of the two.

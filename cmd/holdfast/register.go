@@ -170,6 +170,9 @@ func restartNeeded(old, now *config.Config) []string {
 func (in *instance) phaseNow() string {
 	p := *in.phase.Load()
 	if p == "serving" && in.server != nil {
+		if !in.server.Restart().Done {
+			return "restoring"
+		}
 		if ph := in.server.State().GraceInfo().Phase.String(); ph == "active" || ph == "ending" {
 			return "grace"
 		}
@@ -201,6 +204,13 @@ func (in *instance) status() *statusView {
 		v.Waiters = len(st.Waiters())
 		g := viewGrace(st.GraceInfo())
 		v.Grace = &g
+		v.Restart = viewRestart(s.Restart())
+		if in.cfg.Restart.Value == "invisible" && v.Restart.Mode != "invisible" {
+			v.Problems = append(v.Problems, "--restart=invisible was not possible: "+v.Restart.Reason)
+		}
+		if v.Restart.Lost > 0 {
+			v.Problems = append(v.Problems, fmt.Sprintf("%d opens or locks were lost by the restart: %s", v.Restart.Lost, v.Restart.Reason))
+		}
 	}
 	if in.client != nil {
 		in.client.status(v)

@@ -12,6 +12,7 @@ import (
 	"holdfast/fs/remote"
 	"holdfast/fs/remote/diskcache"
 	"holdfast/internal/control"
+	"holdfast/nfsdown"
 )
 
 // A statusView is one screen of what an instance does.
@@ -22,14 +23,16 @@ type statusView struct {
 	Version  string    `json:"version"`
 	PID      int       `json:"pid"`
 	Started  time.Time `json:"started"`
-	// Phase is starting, fenced, connecting, grace, serving, degraded or stopping.
-	Phase   string     `json:"phase"`
-	Listen  string     `json:"listen,omitempty"`
-	Grace   *graceView `json:"grace,omitempty"`
-	Clients int        `json:"clients"`
-	Opens   int        `json:"opens"`
-	Locks   int        `json:"locks"`
-	Waiters int        `json:"waiters"`
+	// Phase is starting, fenced, connecting, restoring, grace, serving, degraded or stopping.
+	Phase  string     `json:"phase"`
+	Listen string     `json:"listen,omitempty"`
+	Grace  *graceView `json:"grace,omitempty"`
+	// Restart is how end clients saw the last start of this instance.
+	Restart *restartView `json:"restart,omitempty"`
+	Clients int          `json:"clients"`
+	Opens   int          `json:"opens"`
+	Locks   int          `json:"locks"`
+	Waiters int          `json:"waiters"`
 	Journal struct {
 		State    string `json:"state"`
 		Complete bool   `json:"complete"`
@@ -47,6 +50,37 @@ type statusView struct {
 	Problems []string `json:"problems"`
 }
 
+// A restartView is how end clients saw the last start.
+type restartView struct {
+	Mode   string `json:"mode"`             // invisible or grace
+	Reason string `json:"reason,omitempty"` // why grace, or what went wrong
+	Done   bool   `json:"done"`             // all is as it was before, but for what is lost
+	Opens  int    `json:"opens"`
+	Locks  int    `json:"locks"`
+	Lost   int    `json:"lost"`
+	TookNS int64  `json:"took_ns"`
+}
+
+func viewRestart(r nfsdown.RestartInfo) *restartView {
+	v := &restartView{Mode: "grace", Reason: r.Reason, Done: r.Done, Opens: r.Opens, Locks: r.Locks, Lost: r.Lost, TookNS: int64(r.Took)}
+	if r.Invisible {
+		v.Mode = "invisible"
+	}
+	return v
+}
+
+func (v *restartView) text() string {
+	switch {
+	case v.Mode != "invisible":
+		return "by grace: " + v.Reason
+	case !v.Done:
+		return fmt.Sprintf("invisible; %d opens and %d locks are being asked for", v.Opens, v.Locks)
+	case v.Lost > 0:
+		return fmt.Sprintf("invisible, but %d of %d opens and locks are lost; see events. %s", v.Lost, v.Opens+v.Locks, v.Reason)
+	}
+	return fmt.Sprintf("invisible; %d opens and %d locks are as before, after %s", v.Opens, v.Locks, time.Duration(v.TookNS).Round(time.Millisecond))
+}
+
 // A fenceView is the fence in front of local applications.
 type fenceView struct {
 	Closed  bool `json:"closed"`
@@ -58,7 +92,7 @@ func newStatus(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use: "status", Short: "Show on one screen what a running instance does", Args: cobra.NoArgs,
 		Long: `Show on one screen what a running instance does.
-With --check it prints one line and exits as monitoring plugins do: 0 good, 1 warning (grace, fence),
+With --check it prints one line and exits as monitoring plugins do: 0 good, 1 warning (grace, restoring, fence),
 2 critical (journal failed or damaged, origin away), 3 unknown (not running).`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := g.dial()
@@ -134,6 +168,9 @@ func (v *statusView) text() string {
 			state = fmt.Sprintf("CLOSED until re-export begins; %d requests wait", v.Fence.Waiting)
 		}
 		p("fence     %s", state)
+	}
+	if v.Restart != nil {
+		p("restart   %s", v.Restart.text())
 	}
 	if g := v.Grace; g != nil {
 		switch g.Phase {

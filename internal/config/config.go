@@ -92,6 +92,7 @@ type Config struct {
 	Lease    Duration `json:"-"`
 	Grace    Duration `json:"-"`
 	Recovery Choice   `json:"-"`
+	Restart  Choice   `json:"-"`
 	Retain   Choice   `json:"-"`
 	Fence    Choice   `json:"-"`
 	InGrace  Choice   `json:"-"`
@@ -123,6 +124,7 @@ func Default() *Config {
 		Lease:      Duration(90 * time.Second),
 		Grace:      Duration(90 * time.Second),
 		Recovery:   Choice{"auto", []string{"auto", "reclaim", "resume"}},
+		Restart:    Choice{"grace", []string{"auto", "invisible", "grace"}},
 		Retain:     Choice{"negotiated", []string{"always", "negotiated", "never"}},
 		Fence:      Choice{"block", []string{"block", "eagain"}},
 		InGrace:    Choice{"safe", []string{"safe", "reclaims"}},

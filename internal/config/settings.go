@@ -60,6 +60,7 @@ func (c *Config) Settings() []Setting {
 		{"locks.grace", "grace", "longest grace period after a restart", &c.Grace},
 		{"locks.in_grace", "in-grace", "what is taken while grace lasts: all that cannot conflict with a reclaim, or reclaims only", &c.InGrace},
 		{"locks.recovery", "recovery", "how locks come back from the origin after a restart", &c.Recovery},
+		{"locks.restart", "restart", "how end clients see a restart: grace (they reclaim), or invisible; auto is invisible where the journal is known to be complete", &c.Restart},
 		{"locks.upstream_clients", "upstream-clients", "clients to be at an origin, 1 to 64: what happens to one does not touch the others", intValue{&c.Clients}},
 		{"locks.retain", "retain", "whose locks outlive a client's restart (friendly origin)", &c.Retain},
 		{"locks.hold", "hold", "how long a restarted client's locks are held for it (default: the lease)", &c.Hold},

@@ -31,7 +31,7 @@ type Client struct {
 	impl     string                // guarded by mu
 	dead     bool                  // guarded by mu; nothing new may come to be under it
 	sessions map[*Session]struct{} // guarded by mu
-	stateids map[uint32]*stateid   // guarded by mu
+	stateids map[[12]byte]*stateid // guarded by mu; by stateid.other
 	nextSID  uint32                // guarded by mu
 	// retained says that held state was there when it was confirmed (draft: a retaining client).
 	retained   bool // guarded by mu
@@ -49,6 +49,8 @@ type Client struct {
 	csRes     nfs4.CreateSessionRes
 	csSession *Session
 	confirmed bool
+	// csAnew says that csSeq is from the journal: its answer is not known, so it may come once more.
+	csAnew bool
 }
 
 // ID is the client ID.
@@ -75,7 +77,7 @@ func (s *Server) newClient(p *party, who Caller) *Client {
 	c := &Client{
 		srv: s, party: p, id: uint64(s.cfg.Epoch)<<32 | uint64(s.counter.Add(1)),
 		principal: who.Principal, addr: who.Addr, since: s.now(),
-		sessions: map[*Session]struct{}{}, stateids: map[uint32]*stateid{},
+		sessions: map[*Session]struct{}{}, stateids: map[[12]byte]*stateid{},
 	}
 	c.renewed.Store(s.now().UnixNano())
 	s.byID[c.id] = c
@@ -107,7 +109,7 @@ func (c *Client) leaseEnd() time.Time { return time.Unix(0, c.renewed.Load()).Ad
 
 // lapsed tells whether the lease is over. It cannot be while a COMPOUND runs, RFC 8881 8.3.
 func (c *Client) lapsed(now time.Time) bool {
-	return !c.permanent && c.running.Load() == 0 && !c.srv.held.Load() && now.After(c.leaseEnd())
+	return !c.permanent && c.running.Load() == 0 && !c.srv.held.Load() && !c.srv.Restoring() && now.After(c.leaseEnd())
 }
 
 // yields tells whether its state must give way to a conflict: the lease is over, and the absence
@@ -125,13 +127,9 @@ func (c *Client) retains() bool { return c.retain && c.srv.cfg.Retain != RetainN
 
 // find looks up a stateid: nil if it is none of this client.
 func (c *Client) find(sid nfs4.Stateid) *stateid {
-	epoch, client, n := splitOther(sid.Other)
-	if epoch != c.srv.cfg.Epoch || client != uint32(c.id) {
-		return nil
-	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.stateids[n]
+	return c.stateids[sid.Other]
 }
 
 // ready tells whether a plan may begin: the client was not ended, and what is no reclaim does not run

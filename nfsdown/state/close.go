@@ -5,6 +5,7 @@ import (
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
+	"holdfast/journal"
 )
 
 // resolve finds the state that a stateid stands for, of the sort that is wanted.
@@ -61,6 +62,9 @@ func (s *Server) giveOpen(o *open, eff *Effects) {
 
 // ClosePlan is a CLOSE on its way: Locks.CloseFile(Owner, File).
 type ClosePlan struct {
+	// Batch is to be written (journal.Write) before the backend is asked, as for LOCKU: the records go
+	// first. If the backend refuses, they come back before the answer.
+	Batch *journal.Batch
 	Owner fs.Owner
 	File  fs.Handle
 	s     *Server
@@ -73,7 +77,16 @@ func (s *Server) PrepareClose(ctx context.Context, c *Client, sid nfs4.Stateid, 
 	if err != nil {
 		return nil, err
 	}
-	return &ClosePlan{Owner: o.owner, File: file, s: s, o: o}, nil
+	p := &ClosePlan{Batch: &journal.Batch{}, Owner: o.owner, File: file, s: s, o: o}
+	o.file.mu.Lock()
+	defer o.file.mu.Unlock()
+	p.Batch.DeleteOpen(o.owner, file)
+	o.puts++
+	for l := range o.locks {
+		p.Batch.DeleteLock(l.owner, file)
+		l.puts++
+	}
+	return p, nil
 }
 
 // Settle ends the plan. A backend that knows no such open (BadStateid) has closed it. One that may
@@ -87,6 +100,7 @@ func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !ended(backendErr) {
+		s.noteAll(eff, o)
 		s.giveOpen(o, eff)
 		return nfs4.Stateid{}, eff, backendErr
 	}

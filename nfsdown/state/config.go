@@ -53,6 +53,10 @@ type Config struct {
 
 	UnknownReclaim UnknownReclaim
 
+	// Restore lets the server go on where the last incarnation stood, if the journal is Whole: clients
+	// keep their client IDs and stateids, and need not reclaim. See restore.go.
+	Restore bool
+
 	Slots         uint32 // most slots of a session: 64
 	MaxRequest    uint32 // bytes: 1 MiB and 64 KiB
 	MaxResponse   uint32 // bytes: 1 MiB and 64 KiB

@@ -29,11 +29,11 @@ func (s *Server) CreateSession(a *nfs4.CreateSessionArgs, who Caller) (*nfs4.Cre
 	if c == nil || c.permanent || c.v40 != nil {
 		return refuse(nfs4.NFS4ERR_STALE_CLIENTID)
 	}
-	switch a.Sequence { // phase 2
-	case c.csSeq:
+	switch { // phase 2
+	case a.Sequence == c.csSeq && !c.csAnew:
 		res := c.csRes
 		return &res, c.csSession, eff
-	case c.csSeq + 1:
+	case a.Sequence == c.csSeq, a.Sequence == c.csSeq+1:
 	default:
 		return refuse(nfs4.NFS4ERR_SEQ_MISORDERED)
 	}
@@ -42,7 +42,7 @@ func (s *Server) CreateSession(a *nfs4.CreateSessionArgs, who Caller) (*nfs4.Cre
 	if !c.confirmed {
 		old = p.confirmed
 	}
-	if p.confirming || old != nil && old.running.Load() > 0 {
+	if p.confirming || old != nil && (old.running.Load() > 0 || s.Restoring()) {
 		if old != nil {
 			eff.Interrupt = append(eff.Interrupt, old.allSessions()...)
 		}
@@ -60,7 +60,10 @@ func (s *Server) CreateSession(a *nfs4.CreateSessionArgs, who Caller) (*nfs4.Cre
 		res.SessionID, res.Sequence, res.Flags = ss.id, a.Sequence, ss.flags
 		res.ForeChan, res.BackChan = ss.fore, ss.back
 	}
-	c.csSeq, c.csRes, c.csSession = a.Sequence, *res, ss
+	c.csSeq, c.csRes, c.csSession, c.csAnew = a.Sequence, *res, ss, false
+	if c.confirmed {
+		s.noteClient(eff, p, func(r *journal.Client) { r.CsaSequence = a.Sequence })
+	}
 	return res, ss, eff
 }
 

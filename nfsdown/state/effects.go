@@ -24,6 +24,7 @@ type Effects struct {
 	srv     *Server
 	records map[fs.Handle]*fileRecords
 	clients map[string]*journal.Client
+	granted map[fs.Handle]*fileRecords // to be posted, but no answer waits for them
 }
 
 // OwnerFile names state at the fs border.
@@ -74,7 +75,7 @@ type Host interface {
 
 // Empty tells whether there is nothing to do.
 func (e *Effects) Empty() bool {
-	return e == nil || (e.Batch == nil || e.Batch.Empty()) && len(e.records)+len(e.clients)+len(e.Releases)+len(e.Notify)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
+	return e == nil || (e.Batch == nil || e.Batch.Empty()) && len(e.records)+len(e.clients)+len(e.granted)+len(e.Releases)+len(e.Notify)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
 }
 
 // batch is the Batch, made if there is none.
@@ -110,11 +111,24 @@ func (e *Effects) Run(ctx context.Context, h Host) {
 	}
 }
 
-func (e *Effects) runOnce(ctx context.Context, h Host) *Effects {
+// Record does the first part of Run: it posts the batch and the records, and tells whether there were
+// any. An answer to a client waits until they are written (journal.Write).
+func (e *Effects) Record(h Host) (posted bool) {
 	if e.Batch != nil && !e.Batch.Empty() {
 		h.Post(e.Batch)
+		posted = true
 	}
+	posted = posted || len(e.records)+len(e.clients) > 0
 	e.postRecords(h)
+	e.Batch, e.records, e.clients = nil, nil, nil
+	return posted
+}
+
+func (e *Effects) runOnce(ctx context.Context, h Host) *Effects {
+	e.Record(h)
+	for file, r := range e.granted {
+		e.srv.postFile(h, file, r)
+	}
 	for _, ss := range e.Interrupt {
 		h.Interrupt(ss)
 	}

@@ -78,6 +78,7 @@ type lock struct {
 	held    []heldRange
 	pend    *pendRange
 	gone    fs.RangeSet // what the backend may still have and nobody wants
+	leaving *fs.Range   // what a LOCKU on its way gives back: the record does without it
 	release *Release    // set while gone waits to be given back
 
 	users int
@@ -105,6 +106,7 @@ type heldRange struct {
 // pendShare is an open on its way: others wait until it is settled.
 type pendShare struct {
 	access, deny fs.Share
+	sid          *stateid // that the client will be told of; nil: the one it has
 	done         chan struct{}
 }
 
@@ -112,6 +114,7 @@ type pendShare struct {
 type pendRange struct {
 	r    fs.Range
 	t    fs.LockType
+	sid  *stateid // as for an open
 	done chan struct{}
 }
 

@@ -63,6 +63,10 @@ func (s *Server) load(snap *journal.Snapshot) {
 	if snap == nil {
 		return
 	}
+	if s.cfg.Restore && snap.Whole {
+		s.restoreAll(snap)
+		return
+	}
 	now := s.now()
 	for i := range snap.Clients {
 		p := s.partyOf(snap.Clients[i].Owner)
@@ -347,7 +351,7 @@ func (s *Server) dropServer(o *open, eff *Effects) {
 
 // A CompletePlan is a RECLAIM_COMPLETE that is to become durable.
 type CompletePlan struct {
-	Batch  *journal.Batch // to Commit; nil if there is nothing to write
+	Batch  *journal.Batch // to Commit
 	srv    *Server
 	client *Client
 	opens  []*open
@@ -384,13 +388,15 @@ func (s *Server) PrepareReclaimComplete(c *Client, oneFS bool) (*CompletePlan, e
 		}
 		o.file.mu.Unlock()
 	}
-	if p.Batch != nil || s.reclaimable() {
-		if p.Batch == nil {
-			p.Batch = &journal.Batch{}
-		}
-		c.party.writeClient(p.Batch, func(r *journal.Client) { r.CompleteEpoch, r.Epoch = s.cfg.Epoch, s.cfg.Epoch })
-		s.event(p.Batch, journal.Event{Type: "reclaim", Client: c.party.owner, Result: "complete"})
+	if p.Batch == nil {
+		p.Batch = &journal.Batch{}
 	}
+	c.party.writeClient(p.Batch, func(r *journal.Client) {
+		if r.Complete = true; !c.party.restored {
+			r.CompleteEpoch, r.Epoch = s.cfg.Epoch, s.cfg.Epoch
+		}
+	})
+	s.event(p.Batch, journal.Event{Type: "reclaim", Client: c.party.owner, Result: "complete"})
 	return p, nil
 }
 
@@ -428,9 +434,6 @@ func (p *CompletePlan) Settle(journalErr error) (*Effects, error) {
 	c.complete = c.complete || journalErr == nil
 	c.mu.Unlock()
 	if journalErr == nil {
-		if p.Batch == nil {
-			s.event(eff.batch(), journal.Event{Type: "reclaim", Client: c.party.owner, Result: "complete"})
-		}
 		s.clientDone(c.party.owner, eff)
 	}
 	return eff, journalErr

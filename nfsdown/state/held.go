@@ -216,7 +216,7 @@ func (s *Server) forget(p *party, eff *Effects) {
 // stale tells whether a held piece has come to its limit and must give way to a conflict: not while
 // the origin does not answer, as for leases.
 func (s *Server) stale(since time.Time, now time.Time) bool {
-	return !s.held.Load() && now.After(since.Add(s.cfg.ReclaimCap))
+	return !s.held.Load() && !s.Restoring() && now.After(since.Add(s.cfg.ReclaimCap))
 }
 
 // yieldShares gives up the held modes of o that are at their limit. file.mu is held.

@@ -51,6 +51,7 @@ type LockPlan struct {
 	inGrace bool
 	asked   bool        // an earlier reclaim of it has no answer
 	puts    int         // of the entry, when Batch was made
+	sid     *stateid    // that it will have, if not the one it has
 	intent  fs.RangeSet // what Batch says
 }
 
@@ -239,6 +240,10 @@ func (s *Server) PrepareLock(ctx context.Context, c *Client, req *LockRequest) (
 		l.setAsked(req.Range, true)
 	}
 	l.pend = &pendRange{r: req.Range, t: req.Type, done: make(chan struct{})}
+	if l.sid == nil {
+		l.pend.sid = c.newStateid(l.open, l)
+	}
+	p.sid = l.pend.sid
 	if !l.live.Covers(req.Range, req.Type) {
 		p.Batch = &journal.Batch{}
 		s.putLock(p.Batch, l)
@@ -388,10 +393,16 @@ func (p *LockPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		l.live = l.live.With(r, t)
 		l.consume(r)
 		l.reclaimed = l.reclaimed || p.reclaim
-		if l.sid == nil {
-			l.sid = p.c.newStateid(l.open, l)
-		} else {
+		said := p.sid == nil || l.sid == nil // the record names the right stateid
+		switch {
+		case l.sid != nil:
 			l.sid.bump()
+		case p.sid != nil:
+			l.sid = p.sid
+			p.c.addStateid(l.sid)
+		default: // it was revoked meanwhile
+			l.sid, said = p.c.newStateid(l.open, l), false
+			p.c.addStateid(l.sid)
 		}
 		w = l.sid.wire()
 		if p.reclaim {
@@ -399,8 +410,10 @@ func (p *LockPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 		}
 		s.dropWaiters(f, func(w *waiter) bool { return w.owner == l.owner && w.r.Overlaps(r) }, eff)
 		// The record made for the way may say more than what has come of it, as for a downgrade.
-		if set, _ := s.lockSet(l); p.Batch != nil && (l.puts != p.puts || !set.Equal(p.intent)) {
+		if set, _ := s.lockSet(l); p.Batch == nil || !said || l.puts != p.puts || !set.Equal(p.intent) {
 			s.noteLock(eff, l)
+		} else {
+			eff.noteGranted(s, f.handle).locks[l.owner] = struct{}{}
 		}
 	} else {
 		certain := backendErr != nil && refused(backendErr)
@@ -447,13 +460,17 @@ func (p *LockPlan) denied(backendErr error) error {
 
 // UnlockPlan is a LOCKU on its way: Locks.Unlock(Owner, File, Range) unless Call is CallNone.
 type UnlockPlan struct {
+	// Batch is to be written (journal.Write) before the backend is asked: the record shrinks first, so
+	// that a restart in between does not take again what the client gave back.
+	Batch *journal.Batch
 	Call  Call
 	Owner fs.Owner
 	File  fs.Handle
 	Range fs.Range
 
-	s *Server
-	l *lock
+	s    *Server
+	l    *lock
+	puts int // of the entry, when Batch was made
 }
 
 // PrepareUnlock judges LOCKU, RFC 8881 18.12.
@@ -479,6 +496,10 @@ func (s *Server) PrepareUnlock(ctx context.Context, c *Client, sid nfs4.Stateid,
 	if l.wanted().Overlaps(r) || l.gone.Overlaps(r) {
 		p.Call = CallNormal
 	}
+	l.leaving = &p.Range
+	p.Batch = &journal.Batch{}
+	s.putLock(p.Batch, l)
+	p.puts = l.puts
 	return p, nil
 }
 
@@ -491,9 +512,12 @@ func (p *UnlockPlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	defer s.files.drop(f)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	l.leaving = nil
 	err := backendErr
 	var w nfs4.Stateid
-	if ended(backendErr) {
+	if !ended(backendErr) {
+		s.noteLock(eff, l) // it is held still
+	} else {
 		err = nil
 		if !released(backendErr) {
 			l.gone = strongest(l.gone, overlapOf(l.wanted(), p.Range))
@@ -503,7 +527,9 @@ func (p *UnlockPlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 		}
 		l.live = l.live.With(p.Range, fs.NoLock)
 		l.consume(p.Range)
-		s.noteLock(eff, l)
+		if l.puts != p.puts || l.sid == nil {
+			s.noteLock(eff, l)
+		}
 		if l.sid == nil {
 			err = nfs4.NFS4ERR_BAD_STATEID // it was revoked, or the client ended, meanwhile
 		} else {

@@ -225,9 +225,10 @@ type OpenPlan struct {
 	named   bool // the backend opened it by name
 	unconf  bool // OPEN_CONFIRM has to follow
 	reclaim bool
-	inGrace bool // a reference on grace
-	asked   bool // an earlier reclaim of it has no answer
-	puts    int  // of the entry, when Batch was made
+	inGrace bool     // a reference on grace
+	asked   bool     // an earlier reclaim of it has no answer
+	puts    int      // of the entry, when Batch was made
+	sid     *stateid // that it will have, if not the one it has
 }
 
 // PrepareOpen judges an open of a file. For an open by name (Ticket set) the backend has it already.
@@ -287,6 +288,10 @@ func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 	}
 	same := o.client == c && req.Access&^o.access == 0 && req.Deny&^o.deny == 0
 	o.pend = &pendShare{access: req.Access, deny: req.Deny, done: make(chan struct{})}
+	if o.client != c {
+		o.pend.sid = c.newStateid(o, nil)
+	}
+	p.sid = o.pend.sid
 	if !same {
 		p.Batch = &journal.Batch{}
 		s.putOpen(p.Batch, o)
@@ -497,12 +502,18 @@ func (p *OpenPlan) Settle(backendErr, journalErr error) (nfs4.Stateid, *Effects,
 	}
 	var w nfs4.Stateid
 	if err == nil {
+		sid := p.sid
+		if sid == nil {
+			sid = o.sid
+		}
 		w = p.granted()
 		if p.reclaim {
 			s.grace.granted.Add(1)
 		}
-		if p.Batch != nil && o.puts != p.puts {
-			s.noteOpen(eff, o) // another record was written beside ours: this is the last word
+		if p.Batch == nil || o.puts != p.puts || o.sid != sid {
+			s.noteOpen(eff, o) // another record was written beside ours, or none: this is the last word
+		} else {
+			eff.noteGranted(s, f.handle).opens[o.owner] = struct{}{}
 		}
 	} else {
 		certain := backendErr != nil && refused(backendErr)
@@ -533,8 +544,11 @@ func (p *OpenPlan) granted() nfs4.Stateid {
 	if o.client != p.c {
 		o.endLive()
 		o.client = p.c
-		o.sid = p.c.newStateid(o, nil)
+		if o.sid = p.sid; o.sid == nil { // it was revoked meanwhile
+			o.sid = p.c.newStateid(o, nil)
+		}
 		o.sid.unconfirmed = p.unconf
+		p.c.addStateid(o.sid)
 	} else {
 		o.sid.bump()
 	}

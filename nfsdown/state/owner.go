@@ -21,6 +21,7 @@ type party struct {
 	recorded bool                     // guarded by mu; there is one
 	opens    map[*open]struct{}       // guarded by mu; every entry of the owner
 	tickets  map[string][]*OpenTicket // guarded by mu; opens by name on their way, by open-owner
+	restored bool                     // immutable; it is as the last incarnation left it
 	expired  bool                     // guarded by mu; the journal says: must not reclaim
 	yielded  bool                     // guarded by mu; held state was given up to a conflict
 }

@@ -38,7 +38,8 @@ func (s *Server) putOpen(b *journal.Batch, o *open) {
 		b.DeleteOpen(o.owner, o.file.handle)
 		return
 	}
-	r := &journal.OpenRecord{Owner: o.owner, File: o.file.handle, Access: access, Deny: deny, Name: o.name, Epoch: epoch, Since: o.since}
+	r := &journal.OpenRecord{Owner: o.owner, File: o.file.handle, Access: access, Deny: deny, Name: o.name, Epoch: epoch, Since: o.since, Reclaimed: o.reclaimed}
+	o.describe(r)
 	if o.cred != nil {
 		r.UID, r.GID, r.Groups = o.cred.UID, o.cred.GID, o.cred.Groups
 	}
@@ -48,6 +49,9 @@ func (s *Server) putOpen(b *journal.Batch, o *open) {
 // lockSet is what the record of l is to say. file.mu is held.
 func (s *Server) lockSet(l *lock) (fs.RangeSet, uint32) {
 	set := l.wanted()
+	if l.leaving != nil {
+		set = set.With(*l.leaving, fs.NoLock)
+	}
 	if l.pend != nil {
 		set = atLeast(set, l.pend.r, l.pend.t)
 	}
@@ -65,11 +69,57 @@ func (s *Server) lockSet(l *lock) (fs.RangeSet, uint32) {
 func (s *Server) putLock(b *journal.Batch, l *lock) {
 	l.puts++
 	set, epoch := s.lockSet(l)
-	if len(set) == 0 {
-		b.DeleteLock(l.owner, l.open.file.handle)
-		return
+	r := &journal.Lock{Owner: l.owner, OpenOwner: l.open.owner, File: l.open.file.handle, Ranges: set, Epoch: epoch, Since: l.since, Reclaimed: l.reclaimed}
+	l.describe(r)
+	b.PutLock(r) // deletes it if there is neither range nor stateid
+}
+
+// describe says what of the record the client has, by which stateid, and what is held for it. A plan on
+// its way counts as done: its answer may be the last thing that this incarnation sends. file.mu is held.
+func (o *open) describe(r *journal.OpenRecord) {
+	r.HeldAccess, r.HeldDeny = o.heldModes(false)
+	seenA, seenD := o.seenAccess, o.seenDeny
+	if o.client != nil {
+		r.LiveAccess, r.LiveDeny = o.access, o.deny
+		r.Stateid = journal.Stateid{Other: o.sid.other, Seqid: o.sid.seqid}
 	}
-	b.PutLock(&journal.Lock{Owner: l.owner, OpenOwner: l.open.owner, File: l.open.file.handle, Ranges: set, Epoch: epoch, Since: l.since})
+	if p := o.pend; p != nil {
+		r.Pending = true
+		r.BeforeAccess, r.BeforeDeny = o.wanted()
+		seenA, seenD = seenA|1<<p.access, seenD|1<<p.deny
+		r.LiveAccess, r.LiveDeny = r.LiveAccess|p.access, r.LiveDeny|p.deny
+		switch {
+		case p.sid != nil:
+			r.Stateid = journal.Stateid{Other: p.sid.other, Seqid: p.sid.seqid}
+		case o.sid != nil:
+			r.Stateid.Seqid = o.sid.next()
+		}
+	}
+	r.Seen = uint16(seenD)<<8 | uint16(seenA)
+}
+
+// describe is that of a lock. file.mu is held.
+func (l *lock) describe(r *journal.Lock) {
+	r.Held = l.heldSet(false)
+	if l.sid != nil {
+		r.Stateid = journal.Stateid{Other: l.sid.other, Seqid: l.sid.seqid}
+	}
+	if l.leaving != nil {
+		r.Held = r.Held.With(*l.leaving, fs.NoLock)
+		if l.sid != nil {
+			r.Stateid.Seqid = l.sid.next()
+		}
+	}
+	if p := l.pend; p != nil {
+		r.Pending, r.Before = true, l.wanted()
+		r.Held = r.Held.With(p.r, fs.NoLock)
+		switch {
+		case p.sid != nil:
+			r.Stateid = journal.Stateid{Other: p.sid.other, Seqid: p.sid.seqid}
+		case l.sid != nil:
+			r.Stateid.Seqid = l.sid.next()
+		}
+	}
 }
 
 // fileRecords are the owners whose records of a file are to be posted.
@@ -93,6 +143,21 @@ func (s *Server) noteOpen(eff *Effects, o *open) {
 // noteLock lets the record of l be posted. file.mu is held.
 func (s *Server) noteLock(eff *Effects, l *lock) {
 	eff.recordsOf(s, l.open.file.handle).locks[l.owner] = struct{}{}
+}
+
+// noteGranted lets the record of what was granted just now be posted in its own time: until then it
+// says that the grant is pending, which counts as given unless the backend says otherwise after a restart.
+func (e *Effects) noteGranted(s *Server, h fs.Handle) *fileRecords {
+	e.srv = s
+	if e.granted == nil {
+		e.granted = map[fs.Handle]*fileRecords{}
+	}
+	r := e.granted[h]
+	if r == nil {
+		r = &fileRecords{map[fs.Owner]struct{}{}, map[fs.Owner]struct{}{}}
+		e.granted[h] = r
+	}
+	return r
 }
 
 // noteAll lets the records of o and of all locks under it be posted. file.mu is held.
@@ -140,6 +205,11 @@ func (e *Effects) addRecords(o *Effects) {
 	}
 	for h, r := range o.records {
 		into := e.recordsOf(o.srv, h)
+		maps.Copy(into.opens, r.opens)
+		maps.Copy(into.locks, r.locks)
+	}
+	for h, r := range o.granted {
+		into := e.noteGranted(o.srv, h)
 		maps.Copy(into.opens, r.opens)
 		maps.Copy(into.locks, r.locks)
 	}

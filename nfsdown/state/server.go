@@ -18,6 +18,7 @@ type Server struct {
 	grace grace
 
 	held    atomic.Bool // HoldLeases
+	restore restore
 	counter atomic.Uint32
 
 	mu       sync.RWMutex

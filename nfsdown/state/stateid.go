@@ -9,15 +9,19 @@ import (
 )
 
 // stateid is what a stateid4 of ours stands for: the live part of an open or of a lock. Its "other"
-// is epoch, client and a number; nothing in it means anything to anybody else, or after a restart.
+// is epoch, client and a number; nothing in it means anything to anybody else. After a restart that
+// clients do not see it is the same.
 type stateid struct {
-	n      uint32
+	other  [12]byte // immutable
 	client *Client
 	file   *file
 	open   *open
 	lock   *lock // nil for an open stateid
 
-	seqid       uint32      // guarded by file.mu
+	seqid uint32 // guarded by file.mu
+	// restored, guarded by file.mu: seqid is from the journal. The answer may or may not have reached the
+	// client, so what the client says counts until the stateid changes.
+	restored    bool
 	unconfirmed bool        // guarded by file.mu; NFSv4.0: OPEN_CONFIRM has to come first
 	revoked     nfs4.Status // guarded by file.mu; EXPIRED or ADMIN_REVOKED; then it stands for nothing
 }
@@ -29,41 +33,49 @@ func splitOther(b [12]byte) (epoch, client, n uint32) {
 
 // wire is the stateid4.
 func (sid *stateid) wire() nfs4.Stateid {
-	w := nfs4.Stateid{Seqid: sid.seqid}
-	binary.BigEndian.PutUint32(w.Other[:], sid.client.srv.cfg.Epoch)
-	binary.BigEndian.PutUint32(w.Other[4:], uint32(sid.client.id))
-	binary.BigEndian.PutUint32(w.Other[8:], sid.n)
-	return w
+	return nfs4.Stateid{Seqid: sid.seqid, Other: sid.other}
 }
 
 // bump is the next seqid: 0 is skipped, RFC 8881 8.2.2.
-func (sid *stateid) bump() {
-	if sid.seqid++; sid.seqid == 0 {
-		sid.seqid = 1
+func (sid *stateid) bump() { sid.seqid, sid.restored = sid.next(), false }
+
+func (sid *stateid) next() uint32 {
+	if n := sid.seqid + 1; n != 0 {
+		return n
 	}
+	return 1
 }
 
-// newStateid makes one with seqid 1. c.mu is not held.
+// newStateid makes one with seqid 1, which add lets be found. The record of a grant names it before the
+// client hears of it. c.mu is not held.
 func (c *Client) newStateid(o *open, l *lock) *stateid {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	sid := &stateid{client: c, file: o.file, open: o, lock: l, seqid: 1}
+	binary.BigEndian.PutUint32(sid.other[:], c.srv.cfg.Epoch)
+	binary.BigEndian.PutUint32(sid.other[4:], uint32(c.id))
 	for {
 		c.nextSID++
-		if _, taken := c.stateids[c.nextSID]; !taken && c.nextSID != 0 {
-			break
+		binary.BigEndian.PutUint32(sid.other[8:], c.nextSID)
+		if _, taken := c.stateids[sid.other]; !taken && c.nextSID != 0 {
+			return sid
 		}
 	}
-	sid := &stateid{n: c.nextSID, client: c, file: o.file, open: o, lock: l, seqid: 1}
-	c.stateids[sid.n] = sid
-	return sid
+}
+
+// addStateid lets a stateid be found. c.mu is not held.
+func (c *Client) addStateid(sid *stateid) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stateids[sid.other] = sid
 }
 
 // freeStateid forgets it.
 func (c *Client) freeStateid(sid *stateid) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stateids[sid.n] == sid {
-		delete(c.stateids, sid.n)
+	if c.stateids[sid.other] == sid {
+		delete(c.stateids, sid.other)
 	}
 }
 
@@ -82,6 +94,11 @@ func (sid *stateid) check(seqid uint32) error {
 		return sid.revoked
 	case !sid.live() || sid.unconfirmed:
 		return nfs4.NFS4ERR_BAD_STATEID
+	case sid.restored:
+		if int32(seqid-sid.seqid) > 0 && seqid != 0 {
+			sid.seqid = seqid
+		}
+		return nil
 	case seqid == 0 || seqid == sid.seqid: // 0 is the newest, RFC 8881 8.2.2
 		return nil
 	case int32(seqid-sid.seqid) < 0:
@@ -217,8 +234,10 @@ func (s *Server) FreeStateid(c *Client, sid nfs4.Stateid) (*Effects, error) {
 		}
 		c.freeStateid(st)
 		st.lock.sid = nil
+		eff := &Effects{Forget: []OwnerFile{{st.lock.owner, f.handle}}}
+		s.noteLock(eff, st.lock)
 		f.tidyLock(st.lock)
-		return &Effects{Forget: []OwnerFile{{st.lock.owner, f.handle}}}, nil
+		return eff, nil
 	}
 	st.revoked = nfs4.NFS4ERR_BAD_STATEID // a second FREE_STATEID finds nothing
 	c.freeStateid(st)
