@@ -21,14 +21,24 @@ import (
 // backend, of the journal, and of Effects, stops at a gate, and the gates are opened in an order that
 // is drawn. So anything may come between a plan's halves: another request, an error without an
 // answer, our crash, the client's.
-func TestPlansInAnyOrder(t *testing.T) {
+func TestPlansInAnyOrder(t *testing.T) { anyOrder(t, false) }
+
+// TestPlansOverInvisibleRestarts is the same where our crash is a kill -9 that clients do not see: I1 to
+// I3 hold, what they were told stays theirs by the same stateids, and nothing is left over.
+func TestPlansOverInvisibleRestarts(t *testing.T) { anyOrder(t, true) }
+
+func anyOrder(t *testing.T, invisible bool) {
 	outside := newWorker()
 	defer outside.stop()
 	rapid.Check(t, func(rt *rapid.T) {
 		choices := rapid.SliceOfN(rapid.Byte(), 60, 400).Draw(rt, "choices")
 		dir := t.TempDir()
 		var err error
-		synctest.Test(t, func(t *testing.T) { err = newSim(t, outside, dir, choices).run() })
+		synctest.Test(t, func(t *testing.T) {
+			s := newSim(t, outside, dir, choices)
+			s.invisible = invisible
+			err = s.run()
+		})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -81,6 +91,8 @@ type sim struct {
 	mu      sync.Mutex // a leaf: several goroutines may be under way between two gates
 	know    sync.Mutex // for what the clients know
 	calm    bool       // no more errors
+	// invisible: restarts are by kill -9 and clients do not see them. What was posted survives.
+	invisible bool
 }
 
 // incarnation is one life of the server.
@@ -121,6 +133,7 @@ type simClient struct {
 	modes map[OwnerFile]fs.Share    // of its opens, told
 	memM  map[OwnerFile]fs.Share
 	maybe map[OwnerFile]fs.RangeSet // asked for and not answered
+	asked map[OwnerFile]fs.Share    // modes of OPENs that were not answered
 }
 
 func newSim(t *testing.T, outside *worker, dir string, choices []byte) *sim {
@@ -173,7 +186,10 @@ func (s *sim) boot() {
 		}
 		s.journal = j
 		s.inc = &incarnation{sim: s, ctx: ctx, die: die}
-		s.inc.srv = New(Config{Now: func() time.Time { return s.now }, Epoch: j.Epoch(), CourtesyLimit: time.Hour}, snap)
+		s.inc.srv = New(Config{Now: func() time.Time { return s.now }, Epoch: j.Epoch(), CourtesyLimit: time.Hour, Restore: s.invisible}, snap)
+		if s.invisible && !snap.Whole {
+			s.fail("the journal is not whole: %s", snap.Partial)
+		}
 		for _, c := range s.clients { // I2
 			for k, set := range c.told {
 				var have fs.RangeSet
@@ -197,9 +213,22 @@ func (s *sim) crash() {
 	s.note("crash")
 	s.inc.die(errCrashed)
 	s.drain(func(g *gate) bool { return g.inc.dead() })
-	s.outside.do(func() { _ = s.journal.Close() })
+	s.outside.do(func() {
+		for _, b := range s.inc.posted {
+			if s.invisible {
+				if err := s.journal.Post(b); err != nil {
+					s.fail("%v", err)
+				}
+			}
+		}
+		_ = s.journal.Close()
+	})
 	s.origin.restart()
 	s.boot()
+	if s.invisible {
+		s.comeBack()
+		return
+	}
 	for _, c := range s.clients {
 		c.lost()
 		if s.bad == nil && c.c != nil {
@@ -390,6 +419,97 @@ func (inc *incarnation) Post(b *journal.Batch) {
 	}
 }
 
+// record posts the records before the answer, as journal.Write does.
+func (inc *incarnation) record(e *Effects) {
+	if e != nil && !inc.dead() {
+		e.Record(inc)
+	}
+}
+
+// comeBack is an invisible restart: the server asks the origin for what the clients have, and they go on.
+func (s *sim) comeBack() {
+	if s.bad != nil {
+		return
+	}
+	inc := s.inc
+	items, stale, ok := inc.srv.Restored()
+	if !ok {
+		s.fail("the restart is not invisible")
+		return
+	}
+	stale.Run(context.Background(), inc)
+	for i := range items {
+		inc.restoreItem(&items[i])
+	}
+	inc.origin.reclaimComplete()
+	inc.srv.EndRestore()
+	for _, c := range s.clients {
+		c.busy = map[OwnerFile]bool{}
+		if c.c == nil {
+			continue
+		}
+		id := c.c.ID()
+		go c.connect()
+		s.settle()
+		if c.c == nil || c.c.ID() != id {
+			s.fail("%s is no longer %x", c.name, id)
+			continue
+		}
+		for k, m := range c.asked { // it repeats what was not answered
+			c.open(k.Owner.Owner, k.File, m, 0, false)
+			s.settle()
+		}
+	}
+	s.check()
+	s.recover()
+}
+
+// restoreItem is what nfsdown does for an item.
+func (inc *incarnation) restoreItem(i *RestoreItem) {
+	run := func(e *Effects) { e.Run(context.Background(), inc) }
+	open := func(a, d fs.Share) error {
+		return inc.origin.Open(&fs.OpenRequest{Owner: i.Owner, File: i.File, Access: a, Deny: d, Reclaim: true})
+	}
+	err := open(i.Access, i.Deny)
+	if err != nil && i.Pending {
+		if i.BeforeAccess != 0 {
+			err = open(i.BeforeAccess, i.BeforeDeny)
+		}
+		if err == nil || i.BeforeAccess == 0 {
+			run(inc.srv.NotGranted(i))
+			if i.BeforeAccess == 0 {
+				return
+			}
+		}
+	}
+	if err != nil {
+		inc.fail("I2: open %v of %v: %v", i.Owner, i.File, err)
+		return
+	}
+	for _, l := range i.Locks {
+		take := func(set fs.RangeSet) (has, gone fs.RangeSet) {
+			for _, r := range set {
+				if inc.origin.Lock(&fs.LockRequest{File: i.File, OpenOwner: i.Owner, LockOwner: l.Owner, Range: r.Range, Type: r.Type, Reclaim: true}) == nil {
+					has = append(has, r)
+				} else {
+					gone = append(gone, r)
+				}
+			}
+			return has, gone
+		}
+		_, gone := take(l.Ranges)
+		if len(gone) > 0 && l.Pending {
+			var has fs.RangeSet
+			if has, gone = take(l.Before); len(gone) == 0 {
+				run(inc.srv.LockNotGranted(i.File, l.Owner, has))
+			}
+		}
+		if len(gone) > 0 {
+			inc.fail("I2: locks %v of %v on %v were not given back: %v", l.Ranges, l.Owner, i.File, gone)
+		}
+	}
+}
+
 func (inc *incarnation) NotifyLock(LockNotice) {}
 func (inc *incarnation) Interrupt(*Session)    {}
 func (inc *incarnation) Closed(*Session)       {}
@@ -474,6 +594,12 @@ func (c *simClient) key(owner string, f fs.Handle) OwnerFile {
 func (c *simClient) open(owner string, f fs.Handle, access, deny fs.Share, reclaim bool) {
 	k := c.key(owner, f)
 	life := c.life[k]
+	if c.asked == nil {
+		c.asked = map[OwnerFile]fs.Share{}
+	}
+	if !reclaim {
+		c.asked[k] |= access
+	}
 	c.compound(fmt.Sprintf("open %s %s %d!%d reclaim %v", owner, f, access, deny, reclaim), func(inc *incarnation, cl *Client) (*Effects, error) {
 		p, eff, err := inc.srv.PrepareOpen(inc.ctx, cl, &OpenRequest{Owner: owner, File: f, Access: access, Deny: deny, Reclaim: reclaim, Cred: fs.Root})
 		inc.run(eff)
@@ -491,8 +617,12 @@ func (c *simClient) open(owner string, f fs.Handle, access, deny fs.Share, recla
 		}
 		berr, jerr := inc.both(p.Batch, call)
 		sid, eff, err := p.Settle(berr, jerr)
+		inc.record(eff)
 		c.know.Lock()
 		defer c.know.Unlock()
+		if !inc.dead() {
+			delete(c.asked, k)
+		}
 		if err == nil && !inc.dead() && c.c == cl {
 			if life == c.life[k] {
 				c.opens[k] = sid
@@ -545,6 +675,7 @@ func (c *simClient) lock(open, owner string, f fs.Handle, r fs.Range, t fs.LockT
 			}
 			berr, jerr := inc.both(p.Batch, call)
 			sid, eff, err = p.Settle(berr, jerr)
+			inc.record(eff)
 		}
 		c.know.Lock()
 		defer c.know.Unlock()
@@ -603,10 +734,12 @@ func (c *simClient) unlock(owner string, f fs.Handle, r fs.Range) {
 		var eff *Effects
 		if err == nil {
 			var berr error
+			inc.Post(p.Batch) // journal.Write
 			if p.Call != CallNone {
 				berr = inc.Unlock(context.Background(), nil, p.Owner, p.File, p.Range)
 			}
 			_, eff, err = p.Settle(berr)
+			inc.record(eff)
 		}
 		c.know.Lock()
 		defer c.know.Unlock()
@@ -640,7 +773,9 @@ func (c *simClient) close(owner string, f fs.Handle) {
 		if err != nil {
 			return nil, err
 		}
+		inc.Post(p.Batch) // journal.Write
 		_, eff, err := p.Settle(inc.CloseFile(context.Background(), p.Owner, p.File))
+		inc.record(eff)
 		c.know.Lock()
 		defer c.know.Unlock()
 		if !inc.dead() && c.c == cl {
