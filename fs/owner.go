@@ -1,6 +1,9 @@
 package fs
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // An Owner is an open-owner or a lock-owner, RFC 8881 2.4 and 9.1.1, in a form that no reboot
 // changes: who the client is (its co_ownerid, never a client id) and which of its owners. Both are
@@ -29,3 +32,11 @@ const (
 	ShareWrite Share = 2
 	ShareBoth  Share = 3
 )
+
+// LockManagerClient begins the Client of owners that NLM vouches for. They have no lease.
+const LockManagerClient = "\x00nlm/"
+
+// Reserved tells whether a Client cannot be what an NFSv4 client calls itself: it would get at the state of others.
+func Reserved(client string) bool {
+	return strings.HasPrefix(client, LocalClient) || strings.HasPrefix(client, LockManagerClient)
+}

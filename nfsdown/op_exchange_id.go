@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"holdfast/fs"
 	"holdfast/internal/nfs4"
 	"holdfast/internal/rpc"
 	"holdfast/journal"
@@ -14,6 +15,9 @@ import (
 func opExchangeID(_ context.Context, c *compound, a *nfs4.ExchangeIDArgs) (*nfs4.ExchangeIDRes, error) {
 	if c.minor < 2 && a.Flags&nfs4.EXCHGID4_FLAG_SUPP_FENCE_OPS != 0 {
 		return nil, nfs4.NFS4ERR_INVAL // RFC 7862 14.1 defines it, for 4.2
+	}
+	if fs.Reserved(a.Owner.ID) {
+		return nil, nfs4.NFS4ERR_INVAL
 	}
 	res, eff := c.s.state.ExchangeID(a, c.caller())
 	c.effects(eff)

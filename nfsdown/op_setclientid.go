@@ -3,12 +3,16 @@ package nfsdown
 import (
 	"context"
 
+	"holdfast/fs"
 	"holdfast/internal/nfs4"
 	"holdfast/journal"
 )
 
 // opSetclientid makes or finds a client of NFSv4.0: RFC 7530 16.33.
 func opSetclientid(_ context.Context, c *compound, a *nfs4.SetclientidArgs) (*nfs4.SetclientidRes, error) {
+	if fs.Reserved(a.Client.ID) {
+		return nil, nfs4.NFS4ERR_INVAL
+	}
 	return c.s.state.SetClientID(a, c.caller()), nil
 }
 

@@ -13,7 +13,6 @@ import (
 	"holdfast/internal/config"
 	"holdfast/nfsdown"
 	"holdfast/nfsdown/state"
-	"holdfast/nfsdown/v3"
 )
 
 func newOrigin(g *globals) *cobra.Command {
@@ -98,7 +97,9 @@ func runOrigin(ctx context.Context, settings func() (*config.Config, error), dir
 	if err != nil {
 		return err
 	}
-	v3.New(v3.Config{Down: srv, Logger: in.log})
+	if err := in.addPrograms(srv); err != nil {
+		return err
+	}
 	in.server = srv
 	return in.serve(ctx, srv, func() {})
 }

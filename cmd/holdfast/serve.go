@@ -23,7 +23,6 @@ import (
 	"holdfast/internal/crash"
 	"holdfast/nfsdown"
 	"holdfast/nfsdown/state"
-	"holdfast/nfsdown/v3"
 )
 
 func newServe(g *globals) *cobra.Command {
@@ -276,7 +275,9 @@ func runServe(ctx context.Context, settings func() (*config.Config, error)) (err
 	if err != nil {
 		return err
 	}
-	v3.New(v3.Config{Down: srv, Logger: in.log})
+	if err := in.addPrograms(srv); err != nil {
+		return err
+	}
 	in.server = srv
 	return in.serve(ctx, srv, func() { c.fence.Open() })
 }
@@ -309,6 +310,11 @@ func (in *instance) serve(ctx context.Context, srv *nfsdown.Server, begun func()
 	if err != nil {
 		return err
 	}
+	end, err := in.announce(ctx, srv, ln)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	defer end()
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ctx, ln) }()
 	begun()

@@ -102,6 +102,7 @@ type Config struct {
 
 	Listen   string `json:"listen"`
 	MaxConns int    `json:"max_connections"`
+	Rpcbind  Choice `json:"-"`
 	Clients  int    `json:"upstream_clients"`
 
 	CacheDir   string `json:"cache_dir"`
@@ -132,6 +133,7 @@ func Default() *Config {
 		Delegs:     Choice{"auto", []string{"auto", "on", "off"}},
 		Listen:     ":2049",
 		MaxConns:   20000,
+		Rpcbind:    Choice{"auto", []string{"auto", "embedded", "off"}},
 		Clients:    4,
 		CacheSize:  100 << 30,
 		CacheFloor: Floor{Percent: 10},

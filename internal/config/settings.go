@@ -56,6 +56,7 @@ func (c *Config) Settings() []Setting {
 		{"socket", "socket", "control socket (default /run/holdfast/INSTANCE.sock, or in --state-dir)", textValue{&c.Socket}},
 		{"listen.nfs", "listen", "address that the NFS server listens on", textValue{&c.Listen}},
 		{"listen.max_connections", "max-connections", "connections of end clients at once; more are closed", intValue{&c.MaxConns}},
+		{"listen.rpcbind", "rpcbind", "how NFSv3 clients find our ports: the host's rpcbind, or if there is none a small one of our own (auto); always our own; or not", &c.Rpcbind},
 		{"locks.lease", "lease", "lease of end clients", &c.Lease},
 		{"locks.grace", "grace", "longest grace period after a restart", &c.Grace},
 		{"locks.in_grace", "in-grace", "what is taken while grace lasts: all that cannot conflict with a reclaim, or reclaims only", &c.InGrace},
@@ -293,6 +294,7 @@ mounts:
 listen:
   nfs: ":2049"
   max_connections: 20000
+  rpcbind: auto       # auto | embedded | off: how NFSv3 clients find our ports
 
 locks:
   lease: 90s          # of end clients

@@ -252,7 +252,7 @@ func (d *Daemon) launch() {
 	d.cmd = exec.Command(binary, d.args...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.ExtraFiles = []*os.File{w}
-	d.cmd.Env = append(os.Environ(), "HOLDFAST_READY_FD=3")
+	d.cmd.Env = append(os.Environ(), "HOLDFAST_READY_FD=3", "HOLDFAST_RPCBIND=off")
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
