@@ -79,6 +79,13 @@ type attrEnv struct {
 func (c *compound) fill(ctx context.Context, f *nfs4.Fattr, want nfs4.Bitmap, r *ref, a *fs.Attr, env *attrEnv) error {
 	supported := c.supported(r)
 	want = want.And(supported)
+	if r.moved() {
+		// Who asks for fs_locations gets what there is; anybody else is told to do so (RFC 8881 11.4.1).
+		if !want.Has(nfs4.FATTR4_FS_LOCATIONS) && !want.Has(nfs4.FATTR4_RDATTR_ERROR) {
+			return nfs4.NFS4ERR_MOVED
+		}
+		want = want.And(absentAttrs)
+	}
 	f.Mask = want
 	if a == nil {
 		var err error
@@ -113,6 +120,9 @@ func (c *compound) fill(ctx context.Context, f *nfs4.Fattr, want nfs4.Bitmap, r 
 	f.UniqueHandles = true
 	f.LeaseTime = uint32(c.s.cfg.State.Lease / time.Second)
 	f.RdattrError = nfs4.NFS4_OK
+	if r.moved() {
+		f.RdattrError = nfs4.NFS4ERR_MOVED
+	}
 	f.CanSetTime = true
 	f.CasePreserving = true
 	f.Filehandle = nfs4.FH(r.handle)
@@ -141,6 +151,9 @@ func (c *compound) fill(ctx context.Context, f *nfs4.Fattr, want nfs4.Bitmap, r 
 	f.RetainReclaimCap = uint32(c.s.cfg.State.ReclaimCap / time.Second)
 	if want.Has(nfs4.FATTR4_FS_LOCATIONS) {
 		f.FSLocations = &nfs4.FSLocations{}
+		if r.x != nil {
+			f.FSLocations = r.x.locations()
+		}
 	}
 	if st := env.stat; st != nil {
 		f.FilesAvail, f.FilesFree, f.FilesTotal = st.AvailFiles, st.FreeFiles, st.TotalFiles

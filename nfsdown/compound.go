@@ -225,6 +225,10 @@ func (c *compound) do(ctx context.Context, op nfs4.OpNum, info *opInfo, a nfs4.A
 			return fail(nfs4.NFS4ERR_NOFILEHANDLE)
 		case c.cur.acc.Denied:
 			return fail(nfs4.NFS4ERR_ACCESS)
+		case c.cur.wrongSec && !negotiates(op):
+			return fail(nfs4.NFS4ERR_WRONGSEC)
+		case c.cur.moved() && op != nfs4.OP_GETATTR:
+			return fail(nfs4.NFS4ERR_MOVED)
 		case info.writes && c.cur.x != nil && !c.cur.acc.RW:
 			return fail(nfs4.NFS4ERR_ROFS)
 		}
@@ -235,6 +239,8 @@ func (c *compound) do(ctx context.Context, op nfs4.OpNum, info *opInfo, a nfs4.A
 			return fail(nfs4.NFS4ERR_NOFILEHANDLE)
 		case c.saved.acc.Denied:
 			return fail(nfs4.NFS4ERR_ACCESS)
+		case c.saved.moved():
+			return fail(nfs4.NFS4ERR_MOVED)
 		}
 	}
 	if info.state {
@@ -249,6 +255,9 @@ func (c *compound) do(ctx context.Context, op nfs4.OpNum, info *opInfo, a nfs4.A
 			c.s.log.Error("operation failed", "op", op, "client", c.conn.addr, "err", err)
 		}
 		return fail(st)
+	}
+	if c.wrongSec(op) {
+		return fail(nfs4.NFS4ERR_WRONGSEC)
 	}
 	if st := res.Stat(); st != nfs4.NFS4_OK {
 		if v := c.valid(op, st); v != st {

@@ -29,6 +29,8 @@ type Config struct {
 	// LookupNames finds the host names of an address, for client patterns as *.example.org. Default: the system's
 	// resolver; a name must resolve back.
 	LookupNames func(ctx context.Context, addr netip.Addr) []string
+	// LookupNetgroup finds the host parts of a netgroup's triples, "" for all hosts. Default: getent(1).
+	LookupNetgroup func(ctx context.Context, group string) ([]string, error)
 	// IDDomain is the domain of names as owner and group. Numbers are always understood, and always sent.
 	IDDomain string
 	// Names finds the number of a user or group name. Default: the local databases.
@@ -71,6 +73,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.LookupNames == nil {
 		c.LookupNames = lookupNames
+	}
+	if c.LookupNetgroup == nil {
+		c.LookupNetgroup = lookupNetgroup
 	}
 	if c.Names == nil {
 		c.Names = localNames{}

@@ -54,7 +54,7 @@ func (c *conn) access(x *export) Access {
 	if ok {
 		return a
 	}
-	a = x.access(c.addr, c.hostNames)
+	a = x.access(c.s.cfg.who(c.s.ctx, c.addr, c.hostNames))
 	if a.SecurePort && c.port >= 1024 {
 		a = Access{Denied: true}
 	}

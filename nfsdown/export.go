@@ -24,10 +24,22 @@ type Export struct {
 	Clients []ClientRule
 	// Access, if set, decides instead of Clients.
 	Access func(netip.Addr) Access
+	// Refer makes it a referral: the file system is absent here, clients are told to go there (RFC 8881 11.3.1),
+	// and Backend is nil.
+	Refer []Location
+	// Replicas are told to clients that ask where else the file system is, with us as the first.
+	Replicas []Location
+}
+
+// A Location is a path on servers that all have it.
+type Location struct {
+	Path    string
+	Servers []string // names or addresses
 }
 
 // A ClientRule gives an Access to the clients of a pattern: an address, a network as 10.0.0.0/8, a host name
-// (looked up when exports are loaded), a pattern of host names as *.example.org, or "*".
+// (looked up when exports are loaded), a pattern of host names as *.example.org, a netgroup as @farm, or "*". They
+// count in this order, as in exports(5); of several networks the smallest does, of several others the first.
 type ClientRule struct {
 	Pattern string
 	Access  Access
@@ -40,8 +52,20 @@ type Access struct {
 	Squash Squash
 	// SecurePort asks for a source port below 1024, as exports(5) does unless "insecure" is given.
 	SecurePort bool
-	// AnonUID and AnonGID are whom squashed users become. Zero: 65534.
+	// AnonUID and AnonGID are whom squashed users become. Zero is 65534 unless AnonRoot.
 	AnonUID, AnonGID uint32
+	// AnonRoot says that a zero in them is meant: anonuid=0.
+	AnonRoot bool
+	// NoSys and NoNone refuse users of AUTH_SYS, and calls without a user: sec= of exports(5).
+	NoSys, NoNone bool
+}
+
+// flavor tells whether a call may use the export; anonymous is AUTH_NONE.
+func (a *Access) flavor(anonymous bool) bool {
+	if anonymous {
+		return !a.NoNone
+	}
+	return !a.NoSys
 }
 
 // Squash says which users are mapped to the anonymous one.
@@ -59,10 +83,10 @@ const nobody = 65534
 // apply maps the credential of a call. anonymous is a call without a user: AUTH_NONE.
 func (a *Access) apply(c *fs.Cred, anonymous bool) *fs.Cred {
 	uid, gid := a.AnonUID, a.AnonGID
-	if uid == 0 {
+	if uid == 0 && !a.AnonRoot {
 		uid = nobody
 	}
-	if gid == 0 {
+	if gid == 0 && !a.AnonRoot {
 		gid = nobody
 	}
 	switch {
@@ -103,6 +127,8 @@ func hasZero(list []uint32) bool {
 type rule struct {
 	prefix netip.Prefix
 	glob   string // of host names, in lower case; prefix is then not valid
+	group  string // netgroup; prefix is then not valid
+	index  int    // of the ClientRule in its list
 	access Access
 }
 
@@ -112,24 +138,28 @@ const resolveTime = 5 * time.Second
 // rules understands the client patterns of an export. A host name that cannot be looked up is reported by
 // the error beside the rules that could be understood; a malformed pattern fails.
 func rules(ctx context.Context, list []ClientRule, lookup func(context.Context, string) ([]netip.Addr, error)) (out []rule, unresolved []error, err error) {
-	for _, c := range list {
+	for i, c := range list {
 		p := strings.TrimSpace(c.Pattern)
 		switch {
 		case p == "" || p == "*":
-			out = append(out, rule{prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), access: c.Access},
-				rule{prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), access: c.Access})
+			out = append(out, rule{prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), index: i, access: c.Access},
+				rule{prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), index: i, access: c.Access})
 			continue
 		case strings.Contains(p, "/"):
 			n, err := parseNet(p)
 			if err != nil {
 				return nil, nil, err
 			}
-			out = append(out, rule{prefix: n, access: c.Access})
+			out = append(out, rule{prefix: n, index: i, access: c.Access})
 			continue
 		}
 		if a, err := netip.ParseAddr(p); err == nil {
 			a = a.Unmap()
-			out = append(out, rule{prefix: netip.PrefixFrom(a, a.BitLen()), access: c.Access})
+			out = append(out, rule{prefix: netip.PrefixFrom(a, a.BitLen()), index: i, access: c.Access})
+			continue
+		}
+		if g, ok := strings.CutPrefix(p, "@"); ok && g != "" && !strings.ContainsAny(g, "@ ") {
+			out = append(out, rule{group: g, index: i, access: c.Access})
 			continue
 		}
 		if strings.ContainsAny(p, "@ ") {
@@ -139,7 +169,7 @@ func rules(ctx context.Context, list []ClientRule, lookup func(context.Context, 
 			if _, err := path.Match(p, ""); err != nil {
 				return nil, nil, fmt.Errorf("client pattern %q: %w", p, err)
 			}
-			out = append(out, rule{glob: strings.ToLower(p), access: c.Access})
+			out = append(out, rule{glob: strings.ToLower(p), index: i, access: c.Access})
 			continue
 		}
 		look, stop := context.WithTimeout(ctx, resolveTime)
@@ -150,7 +180,7 @@ func rules(ctx context.Context, list []ClientRule, lookup func(context.Context, 
 		}
 		for _, a := range addrs {
 			a = a.Unmap()
-			out = append(out, rule{prefix: netip.PrefixFrom(a, a.BitLen()), access: c.Access})
+			out = append(out, rule{prefix: netip.PrefixFrom(a, a.BitLen()), index: i, access: c.Access})
 		}
 	}
 	return out, unresolved, nil
@@ -173,39 +203,6 @@ func parseNet(p string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("client network %q: the netmask has holes", p)
 	}
 	return netip.PrefixFrom(a, ones).Masked(), nil
-}
-
-// The ranks of rules, as exports(5) orders them; a network's is above rankNet by the length of its prefix.
-const (
-	rankAny  = 0
-	rankGlob = 1
-	rankNet  = 2
-)
-
-// match returns the access of the most specific rule; of equal ones the first. names gives the host names of
-// the address; it is asked only if a rule needs them.
-func match(list []rule, a netip.Addr, names func() []string) Access {
-	best := -1
-	out := Access{Denied: true}
-	for _, r := range list {
-		rank := -1
-		switch {
-		case r.glob != "":
-			for _, n := range names() {
-				if ok, _ := path.Match(r.glob, strings.ToLower(strings.TrimSuffix(n, "."))); ok {
-					rank = rankGlob
-				}
-			}
-		case r.prefix.Contains(a) && r.prefix.Bits() == 0:
-			rank = rankAny
-		case r.prefix.Contains(a):
-			rank = rankNet + r.prefix.Bits()
-		}
-		if rank > best {
-			best, out = rank, r.access
-		}
-	}
-	return out
 }
 
 // lookupNames asks the resolver for the host names of an address. A name counts only if it resolves back.

@@ -90,6 +90,12 @@ func newFile(r ref) (*File, error) {
 	if r.acc.Denied {
 		return nil, fs.E("", fs.Access, errors.New("the export is not for this client"))
 	}
+	if r.wrongSec {
+		return nil, fs.E("", fs.Access, errors.New("the export does not take users of this kind"))
+	}
+	if r.moved() {
+		return nil, fs.E("", fs.Access, errors.New("the export is a referral, which only NFSv4 has"))
+	}
 	return &File{Handle: r.handle, Inner: r.h, Backend: r.b, Cred: r.cred, ReadOnly: r.x != nil && !r.acc.RW, Exported: r.x != nil, r: r}, nil
 }
 

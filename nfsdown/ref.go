@@ -19,6 +19,8 @@ type ref struct {
 	n    *node
 	acc  Access
 	cred *fs.Cred // squashed as the export says
+	// wrongSec tells that the export does not take the flavour of the request.
+	wrongSec bool
 }
 
 func (r *ref) ok() bool { return r.handle != "" }
@@ -60,7 +62,8 @@ func (c *scope) fileRef(ctx context.Context, x *export, h fs.Handle) (ref, error
 		return ref{}, err
 	}
 	acc := c.conn.access(x)
-	return ref{handle: wrap(x.ID, h), b: x.Backend, h: h, x: x, n: n, acc: acc, cred: acc.apply(c.cred, c.anonymous)}, nil
+	return ref{handle: wrap(x.ID, h), b: x.Backend, h: h, x: x, n: n, acc: acc, cred: acc.apply(c.cred, c.anonymous),
+		wrongSec: !acc.flavor(c.anonymous)}, nil
 }
 
 // enter is the directory that a node is: an export's root, or a pseudo directory.

@@ -62,6 +62,9 @@ func newTree(ctx context.Context, exports []Export, lookup func(context.Context,
 	t.root = t.newNode(nil, "")
 	var warnings []error
 	for _, e := range exports {
+		if e.Backend == nil && len(e.Refer) > 0 {
+			e.Backend, e.ReadOnly = absent(now), true
+		}
 		if e.Backend == nil {
 			return nil, nil, fmt.Errorf("export %q has no backend", e.Path)
 		}
@@ -134,15 +137,15 @@ func (n *node) seal(within *export) {
 }
 
 // access is what the client at a may do.
-func (x *export) access(a netip.Addr, names func() []string) Access {
+func (x *export) access(w who) Access {
 	var out Access
 	switch {
 	case x.Access != nil:
-		out = x.Access(a)
+		out = x.Access(w.addr)
 	case len(x.Clients) == 0:
 		out = Access{RW: true}
 	default:
-		out = match(x.rules, a, names)
+		out, _ = match(x.rules, w)
 	}
 	if x.ReadOnly {
 		out.RW = false

@@ -2,7 +2,6 @@ package nfsdown
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"testing"
 
@@ -146,31 +145,4 @@ func TestReload(t *testing.T) {
 		}
 	}
 	p.ok(put(c), &nfs4.GetattrArgs{})
-}
-
-func TestMostSpecificClientRuleCounts(t *testing.T) {
-	lookup := func(context.Context, string) ([]netip.Addr, error) {
-		return []netip.Addr{netip.MustParseAddr("192.0.2.9")}, nil
-	}
-	r, _, err := rules(context.Background(), []ClientRule{
-		{"*", Access{AnonUID: 1}}, {"10.0.0.0/8", Access{AnonUID: 2}}, {"10.1.0.0/255.255.0.0", Access{AnonUID: 3}}, {"10.1.2.3", Access{AnonUID: 4}},
-		{"host.example", Access{AnonUID: 5}}, {"2001:db8::/32", Access{AnonUID: 6}}, {"*.Example.org", Access{AnonUID: 7}},
-	}, lookup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for addr, want := range map[string]uint32{"192.0.2.1": 1, "10.9.9.9": 2, "10.1.9.9": 3, "10.1.2.3": 4, "192.0.2.9": 5, "2001:db8::1": 6, "::1": 1, "192.0.2.77": 7} {
-		names := func() []string {
-			if addr == "192.0.2.77" {
-				return []string{"other", "a.example.org."}
-			}
-			return nil
-		}
-		if got := match(r, netip.MustParseAddr(addr), names); got.AnonUID != want || got.Denied {
-			t.Errorf("%s: rule %d, want %d", addr, got.AnonUID, want)
-		}
-	}
-	if got := match(r[2:3], netip.MustParseAddr("192.0.2.1"), nil); !got.Denied {
-		t.Error("no rule, and not denied")
-	}
 }

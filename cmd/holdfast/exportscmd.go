@@ -10,7 +10,7 @@ import (
 )
 
 func newExports(g *globals) *cobra.Command {
-	c := &cobra.Command{Use: "exports", Short: "List the exports, or load them again"}
+	c := &cobra.Command{Use: "exports", Short: "List the exports, load them again, or ask what a client would get"}
 	c.AddCommand(&cobra.Command{
 		Use: "list", Short: "List the exports of the configuration with all options spelled out", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -18,16 +18,14 @@ func newExports(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var all []*config.Export
+			all, err := cfg.ExportList()
+			if err != nil {
+				return withExit(exitUsage, err)
+			}
 			var rows []string
-			for _, text := range cfg.Exports {
-				e, err := config.ParseExport(text)
-				if err != nil {
-					return withExit(exitUsage, fmt.Errorf("export %q: %w", text, err))
-				}
-				all = append(all, e)
+			for _, e := range all {
 				for _, c := range e.Clients {
-					rows = append(rows, row(e.Path, c.Pattern, strings.Join(exportOptions(&c), ",")))
+					rows = append(rows, row(e.Path, c.Pattern, strings.Join(exportOptions(e, &c), ",")))
 				}
 			}
 			if g.json {
@@ -56,11 +54,11 @@ func newExports(g *globals) *cobra.Command {
 			}
 			return nil
 		},
-	})
+	}, newExportsTest(g))
 	return c
 }
 
-func exportOptions(c *config.ExportClient) []string {
+func exportOptions(e *config.Export, c *config.ExportClient) []string {
 	pick := func(b bool, yes, no string) string {
 		if b {
 			return yes
@@ -68,6 +66,33 @@ func exportOptions(c *config.ExportClient) []string {
 		return no
 	}
 	squash := map[string]string{"root": "root_squash", "none": "no_root_squash", "all": "all_squash"}[c.Squash]
-	return []string{pick(c.ReadWrite, "rw", "ro"), "sync", pick(c.Insecure, "insecure", "secure"), squash,
-		fmt.Sprintf("anonuid=%d", c.AnonUID), fmt.Sprintf("anongid=%d", c.AnonGID), "sec=sys"}
+	out := []string{pick(c.ReadWrite, "rw", "ro"), "sync", pick(c.Insecure, "insecure", "secure"), squash,
+		fmt.Sprintf("anonuid=%d", c.AnonUID), fmt.Sprintf("anongid=%d", c.AnonGID), "sec=" + pick(c.Sec == "", "sys:none", c.Sec)}
+	if e.FSID != 0 {
+		out = append(out, fmt.Sprintf("fsid=%d", e.FSID))
+	}
+	for _, l := range []struct {
+		key  string
+		list []config.Location
+	}{{"refer", e.Refer}, {"replicas", e.Replicas}} {
+		if len(l.list) > 0 {
+			out = append(out, l.key+"="+locations(l.list))
+		}
+	}
+	return out
+}
+
+// locations writes locations as refer= has them.
+func locations(list []config.Location) string {
+	var out []string
+	for _, l := range list {
+		hosts := make([]string, len(l.Hosts))
+		for i, h := range l.Hosts {
+			if hosts[i] = h; strings.Contains(h, ":") {
+				hosts[i] = "[" + h + "]"
+			}
+		}
+		out = append(out, l.Path+"@"+strings.Join(hosts, "+"))
+	}
+	return strings.Join(out, ":")
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -123,35 +125,47 @@ func raiseFileLimit(log *slog.Logger) {
 
 // exports turns the settings' exports into the server's, with a backend for each path.
 func exportsOf(cfg *config.Config, backend func(path string) (nfsdown.Export, error)) ([]nfsdown.Export, error) {
+	all, err := cfg.ExportList()
+	if err != nil {
+		return nil, withExit(exitUsage, err)
+	}
 	var list []nfsdown.Export
-	seen := map[string]bool{}
-	for _, text := range cfg.Exports {
-		e, err := config.ParseExport(text)
-		if err != nil {
-			return nil, withExit(exitUsage, fmt.Errorf("export %q: %w", text, err))
-		}
-		if seen[e.Path] {
-			return nil, withExit(exitUsage, fmt.Errorf("export %s is there twice; put its clients on one line", e.Path))
-		}
-		seen[e.Path] = true
-		x, err := backend(e.Path)
-		if err != nil {
-			return nil, err
-		}
-		x.Path = e.Path
-		for _, c := range e.Clients {
-			a := nfsdown.Access{RW: c.ReadWrite, SecurePort: !c.Insecure, AnonUID: c.AnonUID, AnonGID: c.AnonGID}
-			switch c.Squash {
-			case "none":
-				a.Squash = nfsdown.NoRootSquash
-			case "all":
-				a.Squash = nfsdown.AllSquash
+	for _, e := range all {
+		var x nfsdown.Export
+		if len(e.Refer) == 0 { // a referral has no files here
+			if x, err = backend(e.Path); err != nil {
+				return nil, err
 			}
-			x.Clients = append(x.Clients, nfsdown.ClientRule{Pattern: c.Pattern, Access: a})
 		}
+		describe(&x, e)
 		list = append(list, x)
 	}
 	return list, nil
+}
+
+// describe makes an export of the server what the settings say.
+func describe(x *nfsdown.Export, e *config.Export) {
+	x.Path, x.ID = e.Path, e.FSID
+	for _, l := range e.Refer {
+		x.Refer = append(x.Refer, nfsdown.Location{Path: l.Path, Servers: l.Hosts})
+	}
+	for _, l := range e.Replicas {
+		x.Replicas = append(x.Replicas, nfsdown.Location{Path: l.Path, Servers: l.Hosts})
+	}
+	for _, c := range e.Clients {
+		a := nfsdown.Access{RW: c.ReadWrite, SecurePort: !c.Insecure, AnonUID: c.AnonUID, AnonGID: c.AnonGID, AnonRoot: true}
+		switch c.Squash {
+		case "none":
+			a.Squash = nfsdown.NoRootSquash
+		case "all":
+			a.Squash = nfsdown.AllSquash
+		}
+		if c.Sec != "" {
+			flavors := strings.Split(c.Sec, ":")
+			a.NoSys, a.NoNone = !slices.Contains(flavors, "sys"), !slices.Contains(flavors, "none")
+		}
+		x.Clients = append(x.Clients, nfsdown.ClientRule{Pattern: c.Pattern, Access: a})
+	}
 }
 
 // stateConfig is the settings of leases, grace and retention, for a server of this instance.

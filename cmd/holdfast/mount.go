@@ -69,7 +69,7 @@ func mountSettings(g *globals, origin, dir, options string) (*config.Config, err
 	if err := addOrigins(cfg, []string{origin}, options); err != nil {
 		return nil, withExit(exitUsage, err)
 	}
-	cfg.Exports = nil
+	cfg.Exports, cfg.ExportsFile = nil, ""
 	cfg.Mounts = []config.Mount{{Origin: cfg.Origins[0].Name, Dir: dir, AllowOther: true}}
 	if cfg.Sources["instance"] == "" && cfg.StateDir == "" {
 		// each mount point is an instance of its own

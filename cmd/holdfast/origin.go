@@ -48,13 +48,28 @@ func originSettings(g *globals, exports []string) (*config.Config, error) {
 	if len(exports) > 0 {
 		cfg.Exports = exports
 	}
-	if len(cfg.Exports) == 0 {
+	if len(cfg.Exports) == 0 && cfg.ExportsFile == "" {
 		cfg.Exports = []string{"/ *(rw,root_squash,insecure)"}
 	}
-	if len(cfg.Exports) != 1 {
-		return nil, withExit(exitUsage, fmt.Errorf("origin serves one directory, so it takes one export; put all its clients on one line"))
+	return cfg, oneDirectory(cfg)
+}
+
+// oneDirectory refuses exports of more than one path, besides referrals.
+func oneDirectory(cfg *config.Config) error {
+	list, err := cfg.ExportList()
+	if err != nil {
+		return withExit(exitUsage, err)
 	}
-	return cfg, nil
+	n := 0
+	for _, e := range list {
+		if len(e.Refer) == 0 {
+			n++
+		}
+	}
+	if n != 1 {
+		return withExit(exitUsage, fmt.Errorf("origin serves one directory, so it takes one path to export, besides referrals; here are %d", n))
+	}
+	return nil
 }
 
 func runOrigin(ctx context.Context, settings func() (*config.Config, error), dir string) (err error) {

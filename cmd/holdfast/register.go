@@ -153,7 +153,7 @@ func restartNeeded(old, now *config.Config) []string {
 	var names []string
 	before := old.Settings()
 	for i, s := range now.Settings() {
-		if s.Key != "log.level" && s.Key != "cache.size" && s.Key != "cache.free_floor" && s.Value.String() != before[i].Value.String() {
+		if s.Key != "log.level" && s.Key != "exports_file" && s.Key != "cache.size" && s.Key != "cache.free_floor" && s.Value.String() != before[i].Value.String() {
 			names = append(names, s.Key)
 		}
 	}

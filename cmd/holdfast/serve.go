@@ -75,7 +75,7 @@ func serveSettings(g *globals, args []string, options, mountDir string, exports 
 		}
 		cfg.Mounts = []config.Mount{{Origin: cfg.Origins[0].Name, Dir: dir, AllowOther: true}}
 	}
-	if len(cfg.Exports) == 0 {
+	if len(cfg.Exports) == 0 && cfg.ExportsFile == "" {
 		for _, o := range cfg.Origins {
 			cfg.Exports = append(cfg.Exports, o.Path+" *(rw,root_squash,insecure)")
 		}

@@ -87,7 +87,9 @@ type Config struct {
 	Socket   string   `json:"socket"`
 	Origins  []Origin `json:"origins"`
 	Exports  []string `json:"exports"`
-	Mounts   []Mount  `json:"mounts"`
+	// ExportsFile is files of exports(5), and directories of such files, separated by commas. ExportList has all.
+	ExportsFile string  `json:"exports_file"`
+	Mounts      []Mount `json:"mounts"`
 
 	Lease    Duration `json:"-"`
 	Grace    Duration `json:"-"`
@@ -249,9 +251,9 @@ func (c *Config) Validate(role string) error {
 			dirs[m.Dir] = true
 		}
 	}
-	for _, text := range c.Exports {
-		if _, err := ParseExport(text); err != nil {
-			no("export %q: %v", text, err)
+	if role != "mount" {
+		if _, err := c.ExportList(); err != nil {
+			bad = append(bad, err)
 		}
 	}
 	return errors.Join(bad...)

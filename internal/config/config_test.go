@@ -1,7 +1,6 @@
 package config
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,28 +108,6 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestParseExport(t *testing.T) {
-	e, err := ParseExport("/proj/ *(ro) 10.0.0.0/8(rw) 10.1.0.0/16(rw,all_squash,anonuid=5) host(rw,no_root_squash,insecure)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []ExportClient{
-		{"*", false, "root", 65534, 65534, false}, {"10.0.0.0/8", true, "root", 65534, 65534, false},
-		{"10.1.0.0/16", true, "all", 5, 65534, false}, {"host", true, "none", 65534, 65534, true},
-	}
-	if e.Path != "/proj" || !slices.Equal(e.Clients, want) {
-		t.Errorf("%+v", e)
-	}
-	if e, err := ParseExport("/p"); err != nil || len(e.Clients) != 1 || e.Clients[0].ReadWrite {
-		t.Errorf("without a client: everybody, read-only: %+v %v", e, err)
-	}
-	for _, bad := range []string{"", "proj *", "/p *(rw", "/p *(wibble)", "/p 10.0.0.0/99", "/p *.lab", "/p *(async)", "/p @group", "/p *(sec=krb5)", "/p *(anonuid=x)"} {
-		if _, err := ParseExport(bad); err == nil {
-			t.Errorf("%q was taken", bad)
-		}
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add(Example)
 	f.Add("locks: {lease: 1}")
@@ -138,15 +115,6 @@ func FuzzParse(f *testing.F) {
 		c := Default()
 		if c.parse("f", []byte(text)) == nil {
 			_ = c.Validate("serve")
-		}
-	})
-}
-
-func FuzzParseExport(f *testing.F) {
-	f.Add("/proj 10.0.0.0/8(rw,root_squash) admin(rw,no_root_squash)")
-	f.Fuzz(func(t *testing.T, text string) {
-		if e, err := ParseExport(text); err == nil && (len(e.Clients) == 0 || e.Path == "" || e.Path[0] != '/') {
-			t.Fatalf("%+v", e)
 		}
 	})
 }

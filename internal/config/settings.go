@@ -54,6 +54,7 @@ func (c *Config) Settings() []Setting {
 		{"instance", "instance", "name of this instance; several can run on a host", textValue{&c.Instance}},
 		{"state_dir", "state-dir", "where the journal is (default /var/lib/holdfast/INSTANCE)", textValue{&c.StateDir}},
 		{"socket", "socket", "control socket (default /run/holdfast/INSTANCE.sock, or in --state-dir)", textValue{&c.Socket}},
+		{"exports_file", "exports-file", "more exports, as in exports(5): files, or directories of *.exports, separated by commas", textValue{&c.ExportsFile}},
 		{"listen.nfs", "listen", "address that the NFS server listens on", textValue{&c.Listen}},
 		{"listen.max_connections", "max-connections", "connections of end clients at once; more are closed", intValue{&c.MaxConns}},
 		{"listen.rpcbind", "rpcbind", "how NFSv3 clients find our ports: the host's rpcbind, or if there is none a small one of our own (auto); always our own; or not", &c.Rpcbind},
@@ -286,6 +287,8 @@ origins:
 # Who may mount it here, as in exports(5). The path is that of an origin.
 exports:
   - "/proj 10.0.0.0/8(rw,root_squash) admin.example(rw,no_root_squash)"
+# More of them in files of exports(5), and in directories of *.exports.
+# exports_file: /etc/holdfast/exports,/etc/holdfast/exports.d
 
 # Where local applications see it. Fenced until re-export begins.
 mounts:
