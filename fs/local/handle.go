@@ -50,6 +50,7 @@ func closeFD(fd int) { _ = unix.Close(fd) }
 var (
 	errForged    = errors.New("the handle was not given out by this export")
 	errLongKind  = errors.New("the kernel's handle is too long")
+	errReplaced  = errors.New("the handle is of a file system or directory that another one has replaced")
 	errNoHandles = errors.New("the file system cannot open by handle")
 )
 
@@ -70,6 +71,11 @@ func (b *Backend) check(h fs.Handle) ([]byte, error) {
 	mac := binary.BigEndian.Uint64(p[1:])
 	binary.BigEndian.PutUint64(p[1:], 0)
 	if b.key.mac(p) != mac {
+		for _, k := range b.before {
+			if k.mac(p) == mac {
+				return nil, fs.E("", fs.Stale, errReplaced)
+			}
+		}
 		return nil, fs.E("", fs.BadHandle, errForged)
 	}
 	if kind := p[0]; (kind == kindTable) != (b.table != nil) || (kind == kindTable && len(p) != handleHead+8) || kind > kindTable {

@@ -30,12 +30,14 @@ type Backend struct {
 	clock clock.Clock
 	id    *identity
 	key   macKey
-	fsid  fs.FSID
-	root  int // O_PATH, of the exported directory in a mount of our own where that can be had
-	mount int // the same open for reading, for open_by_handle_at
-	proc  int // /proc/self/fd
-	how   fsKind
-	table *table // nil where the kernel's handles serve
+	// before are the keys of what was exported before in this one's stead: their handles are Stale.
+	before []macKey
+	fsid   fs.FSID
+	root   int // O_PATH, of the exported directory in a mount of our own where that can be had
+	mount  int // the same open for reading, for open_by_handle_at
+	proc   int // /proc/self/fd
+	how    fsKind
+	table  *table // nil where the kernel's handles serve
 
 	rootHandle fs.Handle
 	change     *changer
@@ -108,10 +110,10 @@ func open(ctx context.Context, cfg Config) (_ *Backend, err error) {
 	if err := b.openRoot(); err != nil {
 		return nil, err
 	}
-	if err := b.loadKey(filepath.Join(cfg.StateDir, "handle.key")); err != nil {
+	b.how = kindOf(b.mount)
+	if err := b.loadKey(cfg.StateDir); err != nil {
 		return nil, err
 	}
-	b.how = kindOf(b.mount)
 	fine, gran := probeCtime(b.mount, b.how)
 	if b.change, err = newChanger(filepath.Join(cfg.StateDir, "change"), realClocks(), fine, b.how.foreign, gran); err != nil {
 		return nil, err
@@ -222,9 +224,11 @@ func (b *Backend) tryKernelHandles() error {
 	return nil
 }
 
-// loadKey reads the secret of the export, or makes it. The fsid is derived from it: so it is the
-// same after every restart, and device numbers may change.
-func (b *Backend) loadKey(path string) error {
+// loadKey reads the secret of the export, or makes it, and derives the key of the handles and the fsid from it
+// and from what is exported (see place): so both are the same after every restart, though device numbers may
+// change, and others where another file system took the place of the exported one.
+func (b *Backend) loadKey(dir string) error {
+	path := filepath.Join(dir, "handle.key")
 	p, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		p = make([]byte, 16)
@@ -239,7 +243,25 @@ func (b *Backend) loadKey(path string) error {
 	if len(p) != 16 {
 		return fmt.Errorf("%s has %d bytes, not 16: it is damaged, and the handles of all clients with it", path, len(p))
 	}
-	b.key = macKey{binary.BigEndian.Uint64(p), binary.BigEndian.Uint64(p[8:])}
+	// Zero with the handle table, which tells by itself what is not the same file any more, and for overlays, whose
+	// handles name the layers' file systems.
+	var now place
+	if !b.cfg.HandleTable && !b.how.volatileHandles && !b.how.copiesUp {
+		if now, err = placeOf(b.mount); err != nil {
+			return err
+		}
+	}
+	before, err := loadPlaces(filepath.Join(dir, "handle.places"), now)
+	if err != nil {
+		return err
+	}
+	if len(before) > 0 {
+		b.log.Warn("this is not the only directory, or file system, that was exported with this state; handles of the others are stale", "dir", b.cfg.Dir, "others", len(before))
+	}
+	for _, x := range before {
+		b.before = append(b.before, keyAt(p, x))
+	}
+	b.key = keyAt(p, now)
 	b.fsid = fs.FSID{Major: b.key.mac([]byte("fsid major")), Minor: b.key.mac([]byte("fsid minor"))}
 	return nil
 }
