@@ -22,7 +22,8 @@ type Backend interface {
 
 // Names is the tree.
 type Names interface {
-	// Root is the handle of the exported directory.
+	// Root is the handle of the exported directory. It answers from memory; that of a mount may change with its
+	// origin.
 	Root(ctx context.Context) (Handle, error)
 	Lookup(ctx context.Context, cred *Cred, dir Handle, name string) (Handle, *Attr, error)
 	// LookupParent gives the parent of a directory; for the root NoEnt.

@@ -153,21 +153,19 @@ func (x *export) access(w who) Access {
 	return out
 }
 
-// root is the handle of the export's root, asked of the backend once.
+// root is the handle of the export's root. A backend that is a mount has another one when its origin put another
+// directory in the place of what is exported; what lies below it is then looked up again.
 func (x *export) root(ctx context.Context) (fs.Handle, error) {
-	x.rootMu.Lock()
-	h := x.rootHandle
-	x.rootMu.Unlock()
-	if h != "" {
-		return h, nil
-	}
 	h, err := x.Backend.Root(ctx)
 	if err != nil {
 		return "", err
 	}
 	x.rootMu.Lock()
-	x.rootHandle = h
-	x.rootMu.Unlock()
+	defer x.rootMu.Unlock()
+	if x.rootHandle != h {
+		x.rootHandle = h
+		x.inner.Store(nil)
+	}
 	return h, nil
 }
 

@@ -22,7 +22,7 @@ func benchRig(b *testing.B) (*Remote, fs.Handle) {
 	if err := r.attach(context.Background(), f); err != nil {
 		b.Fatal(err)
 	}
-	h, _, err := r.Lookup(context.Background(), alice, r.root, "f")
+	h, _, err := r.Lookup(context.Background(), alice, r.root(), "f")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func BenchmarkGetAttrHit(b *testing.B) {
 func BenchmarkLookupHit(b *testing.B) {
 	r, _ := benchRig(b)
 	for b.Loop() {
-		_, _, _ = r.Lookup(context.Background(), alice, r.root, "f")
+		_, _, _ = r.Lookup(context.Background(), alice, r.root(), "f")
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 func (r *rig) open(owner, name string) *fs.OpenResult {
 	r.t.Helper()
-	res, err := r.Open(context.Background(), alice, openReq(owner, r.root, name))
+	res, err := r.Open(context.Background(), alice, openReq(owner, r.root(), name))
 	r.must(err)
 	return res
 }
@@ -168,7 +168,7 @@ func TestExclusiveCreateSetsTheRestAfterwards(t *testing.T) {
 	mode, size := uint32(0o640), uint64(0)
 	uid := uint32(5)
 	req := &fs.OpenRequest{
-		Owner: fs.Owner{Client: "c", Owner: "o"}, Access: fs.ShareBoth, Dir: r.root, Name: "x", Create: fs.Exclusive,
+		Owner: fs.Owner{Client: "c", Owner: "o"}, Access: fs.ShareBoth, Dir: r.root(), Name: "x", Create: fs.Exclusive,
 		Attr: fs.SetAttr{Mode: &mode, Size: &size, UID: &uid}, Verifier: [8]byte{1, 2},
 	}
 	res, err := r.Open(context.Background(), alice, req)
@@ -200,7 +200,7 @@ func TestExclusiveCreateSetsTheRestAfterwards(t *testing.T) {
 func TestCreatedIsTold(t *testing.T) {
 	r := newRig(t, newFake(), nil)
 	ctx := context.Background()
-	req := openReq("o", r.root, "f")
+	req := openReq("o", r.root(), "f")
 	mode := uint32(0o600)
 	req.Attr.Mode = &mode
 	for i, want := range []bool{true, false} {

@@ -106,7 +106,7 @@ func newDelegRig(t *testing.T) *delegRig {
 	x := g.add(g.fake.root, "f", nfs4.NF4REG)
 	g.info.RetainGranted = true
 	r := newRigOf(t, g.fake, g, nil)
-	h, _, err := r.Lookup(t.Context(), alice, r.Remote.root, "f")
+	h, _, err := r.Lookup(t.Context(), alice, r.Remote.root(), "f")
 	r.must(err)
 	return &delegRig{r, g, x, h}
 }
@@ -114,7 +114,7 @@ func newDelegRig(t *testing.T) *delegRig {
 func own(client, name string) fs.Owner { return fs.Owner{Client: client, Owner: name} }
 
 func (d *delegRig) byName(o fs.Owner, cred *fs.Cred, access, deny fs.Share) error {
-	_, err := d.Open(d.t.Context(), cred, &fs.OpenRequest{Owner: o, Access: access, Deny: deny, Dir: d.Remote.root, Name: "f"})
+	_, err := d.Open(d.t.Context(), cred, &fs.OpenRequest{Owner: o, Access: access, Deny: deny, Dir: d.Remote.root(), Name: "f"})
 	return err
 }
 
@@ -313,7 +313,7 @@ func TestParkedOpensMakeRoom(t *testing.T) {
 	}
 	d.must(d.byHandle(o, alice, fs.ShareRead))
 	d.shut(o)
-	_, err := d.Remove(t.Context(), alice, d.Remote.root, "f", fs.RemoveAny)
+	_, err := d.Remove(t.Context(), alice, d.Remote.root(), "f", fs.RemoveAny)
 	d.must(err)
 	if n := d.g.opensOf(d.x.fh); n != 0 {
 		t.Errorf("%d opens keep a removed file", n)

@@ -79,6 +79,9 @@ func (r *Remote) originChanged() {
 	if r.data != nil {
 		r.data.dropUnsettled()
 	}
+	if r.rootDir.Load() != nil {
+		r.findRootAgain()
+	}
 }
 
 // revoked passes on that state is lost, in the words of whom it belongs to.

@@ -33,6 +33,10 @@ func (r *Remote) askAttr(ctx context.Context, cred *fs.Cred, h fs.Handle, fh nfs
 	if err != nil {
 		return nil, r.fail("GETATTR", err, h)
 	}
+	if old := r.cache.lastAttr(h); old != nil && (old.FileID != attr.FileID || old.Type != attr.Type) {
+		// The origin should have said so itself. What is known stays, so that the handle stays stale.
+		return nil, fs.E("GETATTR", fs.Stale, errOtherF)
+	}
 	r.sawAttr(h, attr, start)
 	return attr, nil
 }

@@ -154,11 +154,11 @@ func TestLongHandlesSurviveARestart(t *testing.T) {
 	j := openJournal(t, dir)
 	r := newRig(t, f, func(c *Config) { c.Journal = j })
 	before := j.Stats().Commits
-	list(r, r.root, true, 0)
+	list(r, r.root(), true, 0)
 	if n := j.Stats().Commits - before; n > 4 {
 		t.Errorf("%d commits for a directory of 500 long handles", n)
 	}
-	h, _, err := r.Lookup(context.Background(), alice, r.root, "f7")
+	h, _, err := r.Lookup(context.Background(), alice, r.root(), "f7")
 	r.must(err)
 	r.Abandon()
 	j.Close()

@@ -183,7 +183,7 @@ func TestGraceAndDelayOfTheOriginComeThrough(t *testing.T) {
 			}
 			return nfs4.NFS4_OK
 		}
-		_, err := r.Open(ctx, alice, openReq("o2", r.root, "f"))
+		_, err := r.Open(ctx, alice, openReq("o2", r.root(), "f"))
 		r.wants(err, want)
 		r.wants(r.Lock(ctx, alice, lockReq(h, "o", "l", true)), want)
 		if r.waiters.count() != 0 {

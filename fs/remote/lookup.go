@@ -94,7 +94,7 @@ func (r *Remote) sawAttr(h fs.Handle, a *fs.Attr, start uint64) {
 
 // LookupParent finds the parent of a directory: LOOKUPP, RFC 8881 18.14. The mount ends at its root.
 func (r *Remote) LookupParent(ctx context.Context, cred *fs.Cred, dir fs.Handle) (fs.Handle, *fs.Attr, error) {
-	if dir == r.root {
+	if dir == r.root() {
 		return "", nil, fs.E("LOOKUPP", fs.NoEnt, nil)
 	}
 	fh, err := r.resolve(ctx, dir)

@@ -21,10 +21,10 @@ func TestMountWalksToThePath(t *testing.T) {
 	}
 	f.add(dir, "file", nfs4.NF4REG)
 	r := newRig(t, f, func(c *Config) { c.Path = "/d0/d1/d2/d3/d4/d5/d6/d7/d8/d9/" })
-	if _, _, err := r.Lookup(context.Background(), alice, r.root, "file"); err != nil {
+	if _, _, err := r.Lookup(context.Background(), alice, r.root(), "file"); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := r.LookupParent(context.Background(), alice, r.root); fs.CodeOf(err) != fs.NoEnt {
+	if _, _, err := r.LookupParent(context.Background(), alice, r.root()); fs.CodeOf(err) != fs.NoEnt {
 		t.Errorf("the mount's root has a parent: %v", err)
 	}
 	for path, want := range map[string]string{"/d0/nowhere/x": `"nowhere": LOOKUP: NOENT`, "/d0/../d0": "not allowed"} {
@@ -49,7 +49,7 @@ func TestLookupIsOneRoundTripAndThenNone(t *testing.T) {
 	r := newRig(t, f, nil)
 	ctx := context.Background()
 	look := func(cred *fs.Cred, name string) (err error) {
-		_, _, err = r.Lookup(ctx, cred, r.root, name)
+		_, _, err = r.Lookup(ctx, cred, r.root(), name)
 		return err
 	}
 
@@ -70,7 +70,7 @@ func TestLookupIsOneRoundTripAndThenNone(t *testing.T) {
 		return 0
 	}
 	r.wants(look(bob, "f"), fs.Access)
-	if _, err := r.Access(ctx, bob, r.root, fs.AccessRead|fs.AccessLookup); err != nil {
+	if _, err := r.Access(ctx, bob, r.root(), fs.AccessRead|fs.AccessLookup); err != nil {
 		t.Error(err)
 	}
 	r.wants(look(bob, "f"), fs.Access)
@@ -79,7 +79,7 @@ func TestLookupIsOneRoundTripAndThenNone(t *testing.T) {
 	f.behind(func() { f.unlink(f.root, "f") })
 	r.clock.Advance(31 * time.Second)
 	r.wants(look(alice, "f"), fs.NoEnt)
-	if ch := r.l.takeChanged(); len(ch) != 1 || ch[0] != r.root {
+	if ch := r.l.takeChanged(); len(ch) != 1 || ch[0] != r.root() {
 		t.Errorf("heard of %d changes", len(ch))
 	}
 	_, err := r.GetAttr(ctx, alice, mustSeal(r, x.fh))
@@ -95,7 +95,7 @@ func TestTheEndUserGoesUpstream(t *testing.T) {
 	for i := range groups {
 		groups[i] = uint32(i)
 	}
-	_, _, err := r.Lookup(context.Background(), &fs.Cred{UID: 7, GID: 8, Groups: groups}, r.root, "x")
+	_, _, err := r.Lookup(context.Background(), &fs.Cred{UID: 7, GID: 8, Groups: groups}, r.root(), "x")
 	r.wants(err, fs.NoEnt)
 	c := f.creds[len(f.creds)-1]
 	if c.UID != 7 || c.GID != 8 || len(c.Groups) != rpc.MaxGroups || c.Machine == "" || c.Flavor != rpc.AUTH_SYS {
@@ -115,13 +115,13 @@ func TestOwnChangesAreSeenAtOnceAndCostNoName(t *testing.T) {
 	var d fs.Handle
 	n := r.requests(func() {
 		var err error
-		d, _, _, err = r.Create(ctx, alice, r.root, "d", &fs.CreateRequest{Type: fs.Directory, Attr: fs.SetAttr{Mode: ptr(uint32(0o700))}})
+		d, _, _, err = r.Create(ctx, alice, r.root(), "d", &fs.CreateRequest{Type: fs.Directory, Attr: fs.SetAttr{Mode: ptr(uint32(0o700))}})
 		r.must(err)
 	})
 	if n != 1 {
 		t.Errorf("%d requests for a mkdir", n)
 	}
-	_, _, err := r.Lookup(ctx, alice, r.root, "d")
+	_, _, err := r.Lookup(ctx, alice, r.root(), "d")
 	r.must(err)
 	for i := range 5 {
 		_, a, _, err := r.Create(ctx, alice, d, fmt.Sprint("l", i), &fs.CreateRequest{Type: fs.Symlink, Target: "to"})
@@ -147,7 +147,7 @@ func TestOwnChangesAreSeenAtOnceAndCostNoName(t *testing.T) {
 	}
 	_, err = r.Remove(ctx, alice, d, "l3", fs.RemoveFile)
 	r.must(err)
-	_, _, err = r.Rename(ctx, alice, d, "l2", r.root, "moved")
+	_, _, err = r.Rename(ctx, alice, d, "l2", r.root(), "moved")
 	r.must(err)
 	n = r.requests(func() {
 		for _, name := range []string{"l3", "l2"} {
@@ -158,7 +158,7 @@ func TestOwnChangesAreSeenAtOnceAndCostNoName(t *testing.T) {
 	if n != 0 {
 		t.Errorf("%d requests for what we removed ourselves", n)
 	}
-	h, _, err := r.Lookup(ctx, alice, r.root, "moved")
+	h, _, err := r.Lookup(ctx, alice, r.root(), "moved")
 	r.must(err)
 	if target, err := r.Readlink(ctx, alice, h); err != nil || target != "to" {
 		t.Errorf("%q, %v", target, err)
@@ -204,7 +204,7 @@ func TestRemoveOfAKind(t *testing.T) {
 	} {
 		f.behind(func() { f.add(f.root, "x", c.typ) })
 		var err error
-		if n := r.requests(func() { _, err = r.Remove(ctx, alice, r.root, "x", c.kind) }); n != 1 {
+		if n := r.requests(func() { _, err = r.Remove(ctx, alice, r.root(), "x", c.kind) }); n != 1 {
 			t.Errorf("%d requests", n)
 		}
 		if fs.CodeOf(err) != c.want {
@@ -217,9 +217,9 @@ func TestRemoveOfAKind(t *testing.T) {
 			f.behind(func() { f.unlink(f.root, "x") })
 		}
 	}
-	_, err := r.Remove(ctx, alice, r.root, "none", fs.RemoveFile)
+	_, err := r.Remove(ctx, alice, r.root(), "none", fs.RemoveFile)
 	r.wants(err, fs.NoEnt)
-	_, err = r.Remove(ctx, alice, r.root, "..", fs.RemoveAny)
+	_, err = r.Remove(ctx, alice, r.root(), "..", fs.RemoveAny)
 	r.wants(err, fs.BadName)
 }
 
@@ -259,7 +259,7 @@ func TestReadDirPagesAndKeepsWhatWasNotTaken(t *testing.T) {
 	for _, attrs := range []bool{true, false} {
 		for _, stop := range []int{0, 7} {
 			var names []string
-			n := r.requests(func() { names = list(r, r.root, attrs, stop) })
+			n := r.requests(func() { names = list(r, r.root(), attrs, stop) })
 			if len(names) != 3000 || names[0] != "f0" || names[2999] != "f2999" {
 				t.Fatalf("attrs %v, %d at a time: %d names", attrs, stop, len(names))
 			}
@@ -269,7 +269,7 @@ func TestReadDirPagesAndKeepsWhatWasNotTaken(t *testing.T) {
 		}
 	}
 	n := r.requests(func() {
-		_, _, err := r.Lookup(context.Background(), alice, r.root, "f1234")
+		_, _, err := r.Lookup(context.Background(), alice, r.root(), "f1234")
 		r.wants(err, fs.OK)
 	})
 	if n > 1 {
@@ -277,11 +277,11 @@ func TestReadDirPagesAndKeepsWhatWasNotTaken(t *testing.T) {
 	}
 	f.behind(func() { f.add(f.root, "new", nfs4.NF4REG) })
 	r.clock.Advance(time.Minute)
-	if names := list(r, r.root, false, 0); len(names) != 3001 {
+	if names := list(r, r.root(), false, 0); len(names) != 3001 {
 		t.Errorf("after somebody's change there are %d names", len(names))
 	}
 	// Bob may not read the directory: alice's pages are not his.
-	if _, _, ok := r.cache.page(r.root, 0, false, credKey(bob), r.now()); ok {
+	if _, _, ok := r.cache.page(r.root(), 0, false, credKey(bob), r.now()); ok {
 		t.Error("a page is shown to a credential that never read it")
 	}
 }
@@ -297,7 +297,7 @@ func TestACookieSurvivesChangesAndRestarts(t *testing.T) {
 	ctx := context.Background()
 	var cookie uint64
 	n := 0
-	_, err := r.ReadDir(ctx, alice, r.root, 0, false, func(e *fs.DirEntry) bool { n++; cookie = e.Cookie; return n < 10 })
+	_, err := r.ReadDir(ctx, alice, r.root(), 0, false, func(e *fs.DirEntry) bool { n++; cookie = e.Cookie; return n < 10 })
 	r.must(err)
 	f.behind(func() { f.dirVerf = nfs4.Verifier{2}; f.unlink(f.root, "f500") })
 	r.clock.Advance(time.Minute)
@@ -306,7 +306,7 @@ func TestACookieSurvivesChangesAndRestarts(t *testing.T) {
 		c := cookie
 		for !eof {
 			var err error
-			eof, err = r.ReadDir(ctx, alice, r.root, c, false, func(e *fs.DirEntry) bool {
+			eof, err = r.ReadDir(ctx, alice, r.root(), c, false, func(e *fs.DirEntry) bool {
 				if names++; names == 1 {
 					first = e.Name
 				}
@@ -332,9 +332,9 @@ func TestNestedFileSystemsHaveHandlesOfTheirOwn(t *testing.T) {
 	x := f.add(sub, "x", nfs4.NF4REG)
 	r := newRig(t, f, nil)
 	ctx := context.Background()
-	h, a, err := r.Lookup(ctx, alice, r.root, "mnt")
+	h, a, err := r.Lookup(ctx, alice, r.root(), "mnt")
 	r.must(err)
-	if h == r.root || a.FSID.Major != 8 {
+	if h == r.root() || a.FSID.Major != 8 {
 		t.Errorf("the mount is %+v", a)
 	}
 	_, xa, err := r.Lookup(ctx, alice, h, "x")
@@ -344,7 +344,7 @@ func TestNestedFileSystemsHaveHandlesOfTheirOwn(t *testing.T) {
 	}
 	up, _, err := r.LookupParent(ctx, alice, h)
 	r.must(err)
-	if up != r.root {
+	if up != r.root() {
 		t.Error("the parent of the nested root is not the directory that it is mounted in")
 	}
 }
@@ -352,7 +352,7 @@ func TestNestedFileSystemsHaveHandlesOfTheirOwn(t *testing.T) {
 func TestHandlesOfHostileClients(t *testing.T) {
 	r := newRig(t, newFake(), nil)
 	n := r.requests(func() {
-		for _, h := range []fs.Handle{"", "x", fs.Handle(strings.Repeat("y", 59)), r.root + "z"} {
+		for _, h := range []fs.Handle{"", "x", fs.Handle(strings.Repeat("y", 59)), r.root() + "z"} {
 			_, err := r.GetAttr(context.Background(), alice, h)
 			r.wants(err, fs.BadHandle)
 		}

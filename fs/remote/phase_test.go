@@ -16,7 +16,7 @@ func openReq(owner string, dir fs.Handle, name string) *fs.OpenRequest {
 func TestReclaimCompleteWaitsForReexport(t *testing.T) {
 	r := newRig(t, newFake(), nil)
 	ctx := context.Background()
-	_, err := r.Open(ctx, alice, openReq("o", r.root, "f"))
+	_, err := r.Open(ctx, alice, openReq("o", r.root(), "f"))
 	r.must(err)
 	if r.f.dones != 0 {
 		t.Error("an open of an end client sent RECLAIM_COMPLETE: what was not reclaimed yet is lost")
@@ -39,7 +39,7 @@ func TestFirstOpenWithoutReexportSendsReclaimComplete(t *testing.T) {
 		}
 		return nfs4.NFS4_OK
 	}
-	res, err := r.Open(ctx, alice, openReq("o", r.root, "f"))
+	res, err := r.Open(ctx, alice, openReq("o", r.root(), "f"))
 	r.must(err)
 	if seen != 1 {
 		t.Errorf("RECLAIM_COMPLETE was sent %d times before the first open, want 1 (I5)", seen)
@@ -47,7 +47,7 @@ func TestFirstOpenWithoutReexportSendsReclaimComplete(t *testing.T) {
 	// A re-export that starts now is too late.
 	_, err = r.Open(ctx, alice, &fs.OpenRequest{Owner: fs.Owner{Client: "c"}, Access: fs.ShareRead, File: res.File, Reclaim: true})
 	r.wants(err, fs.NoGrace)
-	_, err = r.Open(ctx, alice, openReq("o2", r.root, "f"))
+	_, err = r.Open(ctx, alice, openReq("o2", r.root(), "f"))
 	r.must(err)
 	if f.dones != 1 {
 		t.Errorf("RECLAIM_COMPLETE was sent %d times", f.dones)
@@ -59,7 +59,7 @@ func TestAReclaimIsAReclaimOrNothing(t *testing.T) {
 	file := f.add(f.root, "f", nfs4.NF4REG)
 	r := newRig(t, f, nil)
 	ctx := context.Background()
-	h, _, err := r.Lookup(ctx, alice, r.root, "f")
+	h, _, err := r.Lookup(ctx, alice, r.root(), "f")
 	r.must(err)
 	owner := fs.Owner{Client: "c", Owner: "o"}
 	locker := fs.Owner{Client: "c", Owner: "l"}

@@ -42,7 +42,7 @@ func (r *Remote) namer(h fs.Handle) func() string {
 		var names []string
 		for range 64 {
 			p, ok := d.places[h]
-			if h == r.root || !ok {
+			if h == r.root() || !ok {
 				break
 			}
 			names = append(names, p.name)
@@ -52,7 +52,7 @@ func (r *Remote) namer(h fs.Handle) func() string {
 			return ""
 		}
 		var b strings.Builder
-		if h != r.root {
+		if h != r.root() {
 			b.WriteString("...")
 		}
 		for i := len(names) - 1; i >= 0; i-- {

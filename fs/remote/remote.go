@@ -178,9 +178,8 @@ type Remote struct {
 	deleg   delegator // nil: no delegations
 	stats   counters
 
-	root   fs.Handle
-	rootFH nfs4.FH
-	came   string // how this incarnation came back to what the last one held
+	rootDir atomic.Pointer[rootDir] // nil until it was found first
+	came    string                  // how this incarnation came back to what the last one held
 	// resumed says that some of what the last incarnation held was resumed: then a refused reclaim says
 	// nothing about others.
 	resumed atomic.Bool
@@ -199,6 +198,9 @@ type Remote struct {
 	resumedOpens, resumedLocks uint64
 	// +checklocks:mu
 	dead error
+	// +checklocks:mu
+	rootHunt bool // the directory is being looked up again
+	hunts    sync.WaitGroup
 }
 
 var (
@@ -461,7 +463,7 @@ func (r *Remote) findRoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.root, r.rootFH = h, fh
+	r.rootDir.Store(&rootDir{h, fh})
 	r.sawAttr(h, attr, r.cache.begin())
 	caps, err := r.capsFor(ctx, h)
 	if err != nil {
@@ -475,8 +477,52 @@ func (r *Remote) findRoot(ctx context.Context) error {
 
 func (r *Remote) now() time.Time { return r.cfg.Clock.Now() }
 
-// Root is the handle of the directory.
-func (r *Remote) Root(context.Context) (fs.Handle, error) { return r.root, nil }
+// rootDir is the directory that is mounted.
+type rootDir struct {
+	h  fs.Handle
+	fh nfs4.FH
+}
+
+// Root is the handle of the directory. It is another one when the origin came back with another directory, or
+// file system, in the place of the mounted one.
+func (r *Remote) Root(context.Context) (fs.Handle, error) { return r.root(), nil }
+
+func (r *Remote) root() fs.Handle { return r.rootDir.Load().h }
+
+// findRootAgain is for an origin that has changed.
+func (r *Remote) findRootAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rootHunt || r.ctx.Err() != nil {
+		return // the one under way waits until the origin answers, as this would
+	}
+	r.rootHunt = true
+	r.hunts.Go(func() {
+		old := r.rootDir.Load()
+		err := r.findRoot(r.ctx)
+		r.mu.Lock()
+		r.rootHunt = false
+		r.mu.Unlock()
+		switch now := r.rootDir.Load(); {
+		case r.ctx.Err() != nil:
+		case err != nil:
+			r.log.Warn("the directory is not there at the origin any more", "err", err)
+		case now.h != old.h:
+			r.log.Warn("the origin has put another directory in the place of the mounted one; handles of the old one are stale", "path", r.cfg.Path)
+			r.event("origin", "another directory, or file system, is in the place of "+r.cfg.Path+"; handles of the old one are stale")
+		}
+	})
+}
+
+// end ends what runs in the background.
+func (r *Remote) end() {
+	r.stop()
+	r.mu.Lock() // what begins from now on sees that
+	//lint:ignore SA2001 see above
+	r.mu.Unlock()
+	r.hunts.Wait()
+	r.waiters.clear()
+}
 
 // Subscribe adds a listener.
 func (r *Remote) Subscribe(l fs.Listener) {
@@ -502,8 +548,7 @@ func (r *Remote) changed(h fs.Handle) {
 
 // Close gives back all state at the origin and ends the mount.
 func (r *Remote) Close(ctx context.Context) error {
-	r.stop()
-	r.waiters.clear()
+	r.end()
 	err := r.up.Close(ctx)
 	r.fetching.Wait()
 	if err != nil {
@@ -514,8 +559,7 @@ func (r *Remote) Close(ctx context.Context) error {
 
 // Abandon ends the mount as kill -9 would: the origin hears nothing, and keeps our state for a while.
 func (r *Remote) Abandon() {
-	r.stop()
-	r.waiters.clear()
+	r.end()
 	r.up.Abandon()
 	r.fetching.Wait()
 }

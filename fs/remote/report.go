@@ -131,7 +131,7 @@ func (r *Remote) Status() Report {
 			ResumedOpens: resumedOpens, ResumedLocks: resumedLocks,
 		},
 	}
-	if len(r.rootFH) > maxEmbedded {
+	if root := r.rootDir.Load(); root != nil && len(root.fh) > maxEmbedded {
 		rep.HandleKind = "mapped"
 	}
 	if r.phase.lost != nil {

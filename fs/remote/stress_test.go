@@ -60,7 +60,7 @@ func TestEveryoneSeesHisOwnChanges(t *testing.T) {
 		var dirs [2]fs.Handle
 		for i := range dirs {
 			var err error
-			dirs[i], _, _, err = r.Create(ctx, alice, r.root, fmt.Sprint("d", i), &fs.CreateRequest{Type: fs.Directory})
+			dirs[i], _, _, err = r.Create(ctx, alice, r.root(), fmt.Sprint("d", i), &fs.CreateRequest{Type: fs.Directory})
 			r.must(err)
 		}
 		stop := make(chan struct{})

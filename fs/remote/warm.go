@@ -16,7 +16,7 @@ var ErrNoStore = errors.New("there is no data cache")
 // Walk finds what is at a path below the mount's root and calls f with each regular file there, itself or
 // below, until f returns an error. It follows no symbolic links.
 func (r *Remote) Walk(ctx context.Context, cred *fs.Cred, rel string, f func(name string, h fs.Handle, a *fs.Attr) error) error {
-	h, a := r.root, (*fs.Attr)(nil)
+	h, a := r.root(), (*fs.Attr)(nil)
 	name := "/"
 	for _, n := range strings.Split(path.Clean("/"+rel), "/") {
 		if n == "" {
