@@ -38,8 +38,10 @@ type Resume struct {
 	// it agrees to keep the state (EXCHGID4_FLAG_RETAIN_STATE); only otherwise is it resumed. An
 	// unconfirmed EXCHANGE_ID destroys nothing (18.35.4, case 5).
 	UnlessRetained bool
-	// Only makes it an error if it cannot be resumed, a [*CannotResumeError]. Otherwise the client then
-	// is a new incarnation.
+	// Only makes it an error, a [*CannotResumeError], if the server still has the state and it cannot be
+	// resumed. Otherwise the client then is a new incarnation, which may well cost that state. Where the
+	// server has restarted, or has dropped the client, nothing is there to be lost or to be fenced: then
+	// the client is a new incarnation in any case, and what the server says to its reclaims decides.
 	Only bool
 }
 
@@ -49,7 +51,12 @@ type Resume struct {
 var ErrUsurped = errors.New("nfsup: the server knows of a later incarnation of this client than this process does")
 
 // A CannotResumeError says why the last incarnation cannot be resumed.
-type CannotResumeError struct{ Why string }
+type CannotResumeError struct {
+	Why string
+	// Gone says that the server does not have the client and its state any more: it has restarted, or
+	// dropped them when the lease was over.
+	Gone bool
+}
 
 func (e *CannotResumeError) Error() string {
 	return "nfsup: the last incarnation cannot be resumed: " + e.Why
@@ -77,7 +84,7 @@ func (c *Client) first(ctx context.Context) (sess *session, resumed bool, err er
 	defer cancel()
 	sess, resumed, err = c.resume(ctx, r)
 	var cannot *CannotResumeError
-	if errors.As(err, &cannot) && !r.Only {
+	if errors.As(err, &cannot) && (cannot.Gone || !r.Only) {
 		c.say("%v; going on as a new incarnation", cannot)
 		c.beNew()
 		sess, _, err = c.establish(ctx)
@@ -142,7 +149,7 @@ func (c *Client) resume(ctx context.Context, r *Resume) (sess *session, resumed 
 	case nfs4.NFS4ERR_SEQ_MISORDERED:
 		return nil, false, fmt.Errorf("%w: it does not take CREATE_SESSION %d", ErrUsurped, number)
 	case nfs4.NFS4ERR_STALE_CLIENTID, nfs4.NFS4ERR_EXPIRED, nfs4.NFS4ERR_BADSESSION:
-		return nil, false, &CannotResumeError{fmt.Sprintf("the origin dropped it: %v", err)}
+		return nil, false, &CannotResumeError{Why: fmt.Sprintf("the origin dropped it: %v", err), Gone: true}
 	}
 	if err == nil {
 		err = c.firstUse(ctx, conn, sess, false)
@@ -163,7 +170,7 @@ func (c *Client) resume(ctx context.Context, r *Resume) (sess *session, resumed 
 func (id *Identity) number(r *nfs4.ExchangeIDRes) (uint32, error) {
 	switch {
 	case r.Flags&nfs4.EXCHGID4_FLAG_CONFIRMED_R == 0:
-		return 0, &CannotResumeError{"the origin does not know this client any more"}
+		return 0, &CannotResumeError{Why: "the origin does not know this client any more: it has restarted, or dropped it after its lease", Gone: true}
 	case r.ClientID != id.ClientID:
 		return 0, fmt.Errorf("%w: it knows client ID %#x, the journal has %#x", ErrUsurped, r.ClientID, id.ClientID)
 	case !id.Counts:
@@ -226,7 +233,7 @@ func (c *Client) fenceOne(ctx context.Context, id nfs4.SessionID) error {
 		case s == nfs4.NFS4ERR_CONN_NOT_BOUND_TO_SESSION:
 			// nfs-ganesha notes 16 addresses for a session (NFS41_MAX_CONNECTIONS), and binds no more.
 			if unbound++; unbound == 3 {
-				return &CannotResumeError{"the origin refuses to destroy the session of the dead incarnation, whose requests could still arrive"}
+				return &CannotResumeError{Why: "the origin refuses to destroy the session of the dead incarnation, whose requests could still arrive"}
 			}
 			_ = conn.Close()
 			conn = nil

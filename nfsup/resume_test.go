@@ -3,6 +3,7 @@ package nfsup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -388,8 +389,15 @@ func TestResumeRepeatsByOwner(t *testing.T) {
 	})
 }
 
-// The origin forgot the client: it cannot be resumed, and a new incarnation reclaims, or is refused.
+// The origin forgot the client: it cannot be resumed, and a new incarnation reclaims, or is refused. That is
+// so where only resuming is wanted, too: there is nothing at the origin that could be lost by it.
 func TestResumeFallsBackToReclaim(t *testing.T) {
+	for _, only := range []bool{false, true} {
+		t.Run(fmt.Sprint("only=", only), func(t *testing.T) { resumeFallsBack(t, only) })
+	}
+}
+
+func resumeFallsBack(t *testing.T, only bool) {
 	story(t, func(t *testing.T, s *fake, dial func(...func(*Config)) *Client) {
 		ctx := t.Context()
 		n := newNotebook()
@@ -399,20 +407,49 @@ func TestResumeFallsBackToReclaim(t *testing.T) {
 		synctest.Wait()
 		c.Abandon()
 		s.restart(true)
-		err := tryDial(t, s, n.boot(true, 2), func(cfg *Config) { cfg.Resume.Only = true })
-		var cannot *CannotResumeError
-		if !errors.As(err, &cannot) {
-			t.Errorf("with no other way: %v", err)
-		}
-		c = dial(n.boot(true, 2))
+		c = dial(n.boot(true, 2), func(cfg *Config) { cfg.Resume.Only = only })
 		if i := c.Info(); i.Resumed || c.Identity().Verifier != [8]byte{2} {
 			t.Errorf("%+v", i)
 		}
-		_, err = c.Open(ctx, root, reclaim(openFH(fhs[0], 0, 3, 1)))
+		_, err := c.Open(ctx, root, reclaim(openFH(fhs[0], 0, 3, 1)))
 		must(t, err)
 		must(t, c.Lock(ctx, root, reclaimLock(lockOf(fhs[0], 0, 100, 0, 9))))
 		if s.ran[nfs4.OP_OPEN] != 3 { // two of hold, and the reclaim
 			t.Errorf("%d OPENs", s.ran[nfs4.OP_OPEN])
+		}
+	})
+}
+
+// The origin has the state, and does not let us destroy the session that can still change it: where only
+// resuming is wanted, nothing is dropped. Otherwise a new incarnation drops it.
+func TestWhatCannotBeFencedIsNotResumed(t *testing.T) {
+	story(t, func(t *testing.T, s *fake, dial func(...func(*Config)) *Client) {
+		n := newNotebook()
+		c := dial(n.boot(false, 1))
+		must(t, c.ReclaimComplete(t.Context()))
+		hold(t, c, 1)
+		synctest.Wait()
+		c.Abandon()
+		s.before = func(a nfs4.Args) nfs4.Status {
+			if a.Op() == nfs4.OP_DESTROY_SESSION {
+				return nfs4.NFS4ERR_CONN_NOT_BOUND_TO_SESSION
+			}
+			return nfs4.NFS4_OK
+		}
+		err := tryDial(t, s, n.boot(true, 2), func(cfg *Config) { cfg.Resume.Only = true })
+		var cannot *CannotResumeError
+		if !errors.As(err, &cannot) || cannot.Gone {
+			t.Errorf("with no other way: %v", err)
+		}
+		s.mu.Lock()
+		held := len(s.locks)
+		s.mu.Unlock()
+		if held == 0 {
+			t.Error("the origin dropped the locks")
+		}
+		c = dial(n.boot(true, 2))
+		if i := c.Info(); i.Resumed || c.Identity().Verifier != [8]byte{2} {
+			t.Errorf("%+v", i)
 		}
 	})
 }

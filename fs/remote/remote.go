@@ -32,10 +32,11 @@ const (
 	RecoverResume  Recovery = "resume"
 )
 
-// ErrNoResume says that the mode resume was asked for, and the origin does not know the last
-// incarnation any more. ErrOldJournal says that it knows of a later one than the journal does.
+// ErrNoResume says that the mode resume was asked for, and the origin has the state of the last
+// incarnation and does not let us go on with it. ErrOldJournal says that it knows of a later one than the
+// journal does.
 var (
-	ErrNoResume   = errors.New("what was held cannot be resumed; recovery auto or reclaim would go on without it")
+	ErrNoResume   = errors.New("what is held at the origin cannot be resumed; recovery auto or reclaim would go on without it")
 	ErrOldJournal = errors.New("this journal must not be used: it was restored from a backup, or a copy of it is in use elsewhere")
 )
 
@@ -61,8 +62,9 @@ type Config struct {
 	Journal *journal.Journal
 	// Epoch is the boot; zero means the journal's, or the time of start without one.
 	Epoch uint32
-	// Recovery is the mode; the default is RecoverAuto. RecoverResume fails with ErrNoResume where the
-	// last incarnation cannot be resumed.
+	// Recovery is the mode; the default is RecoverAuto. RecoverResume resumes at friendly origins, too, and
+	// fails with ErrNoResume where the origin has our state and does not let it be resumed. An origin that
+	// has restarted, or dropped us, has nothing to resume: then each mode goes on with reclaims.
 	Recovery Recovery
 	// Clients is how many clients to be at the origin, 1 (the default) to MaxClients. End clients are
 	// spread over them; what the origin does to one of them touches no other. Another number than the
