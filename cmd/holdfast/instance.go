@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -40,6 +41,9 @@ type instance struct {
 	// exports gives the exports of settings, with this instance's backends.
 	exports func(*config.Config) ([]nfsdown.Export, error)
 	stop    context.CancelFunc
+
+	endOnce sync.Once
+	endBy   time.Time // when a clean stop is to be over; set by endOnce
 }
 
 // setPhase says what the instance does: fenced, connecting, grace, serving, degraded, stopping.

@@ -91,7 +91,7 @@ func runOrigin(ctx context.Context, settings func() (*config.Config, error), dir
 		return err
 	}
 	defer func() {
-		stop, cancel := context.WithTimeout(context.Background(), shutdownTime)
+		stop, cancel := in.ending()
 		defer cancel()
 		err = errors.Join(err, b.Close(stop))
 	}()

@@ -295,11 +295,21 @@ func (c *client) exports(cfg *config.Config) ([]nfsdown.Export, error) {
 	})
 }
 
-// shutdownTime bounds a clean stop: what was not given back by then is left to the lease.
-const shutdownTime = 20 * time.Second
+// shutdownTime bounds a clean stop, all of it: what was not given back by then is left to the lease. drainTime is
+// the part of it that requests have which are being served, as those that wait for an origin out of reach.
+const (
+	shutdownTime = 25 * time.Second
+	drainTime    = 15 * time.Second
+)
+
+// ending is the context of a clean stop. Its time runs from the first call.
+func (in *instance) ending() (context.Context, context.CancelFunc) {
+	in.endOnce.Do(func() { in.endBy = time.Now().Add(shutdownTime) })
+	return context.WithDeadline(context.Background(), in.endBy)
+}
 
 func (c *client) shutdown() error {
-	ctx, stop := context.WithTimeout(context.Background(), shutdownTime)
+	ctx, stop := c.in.ending()
 	defer stop()
 	return c.close(ctx)
 }
@@ -334,7 +344,9 @@ func (in *instance) serve(ctx context.Context, srv *nfsdown.Server, begun func()
 			return err
 		case <-ctx.Done():
 			in.setPhase("stopping")
-			stop, cancel := context.WithTimeout(context.Background(), shutdownTime)
+			all, cancelAll := in.ending()
+			defer cancelAll()
+			stop, cancel := context.WithTimeout(all, drainTime)
 			defer cancel()
 			err := srv.Shutdown(stop)
 			if ended := <-done; !errors.Is(ended, nfsdown.ErrStopped) {
