@@ -165,7 +165,8 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 			Store: c.store, Away: remote.Away(cmp.Or(opt.Away, c.in.cfg.OriginAway.Value)),
 			Soft: !opt.Hard, SoftTime: opt.Timeout, Logger: c.in.log,
 		}
-		for wait := time.Second; ; wait = min(2*wait, 15*time.Second) {
+		// Never long: an origin that comes back has a grace period, and all that is held there is reclaimed in it.
+		for wait := 250 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 			try, stop := context.WithTimeout(ctx, time.Minute)
 			r, err := remote.Mount(try, cfg)
 			stop()
