@@ -138,8 +138,12 @@ func (c *compound) fill(ctx context.Context, f *nfs4.Fattr, want nfs4.Bitmap, r 
 	f.Homogeneous = true
 	f.Mode = a.Mode & 0o7777
 	f.NumLinks = a.Nlink
-	f.Owner = ownerString(a.UID)
-	f.OwnerGroup = ownerString(a.GID)
+	if want.Has(nfs4.FATTR4_OWNER) {
+		f.Owner = c.s.ownerString(a.UID, false)
+	}
+	if want.Has(nfs4.FATTR4_OWNER_GROUP) {
+		f.OwnerGroup = c.s.ownerString(a.GID, true)
+	}
 	f.RawDev = nfs4.SpecData(a.Rdev)
 	f.SpaceUsed = a.Used
 	f.TimeAccess = toTime(a.Atime)

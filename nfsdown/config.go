@@ -31,10 +31,16 @@ type Config struct {
 	LookupNames func(ctx context.Context, addr netip.Addr) []string
 	// LookupNetgroup finds the host parts of a netgroup's triples, "" for all hosts. Default: getent(1).
 	LookupNetgroup func(ctx context.Context, group string) ([]string, error)
-	// IDDomain is the domain of names as owner and group. Numbers are always understood, and always sent.
+	// IDDomain, if set, makes owners and groups go out as name@domain where there is a name, and is the only domain
+	// that is understood. Empty: numbers go out, the domain of a name does not count. Numbers are always understood.
 	IDDomain string
-	// Names finds the number of a user or group name. Default: the local databases.
+	// Names finds the number of a user or group name, and back. Default: the local databases. Answers are kept for
+	// ten minutes, as those of LookupGroups.
 	Names IDNames
+	// ManageGIDs takes the groups of a user from LookupGroups, not from the client: AUTH_SYS has room for 16.
+	ManageGIDs bool
+	// LookupGroups gives all groups of a user. Default: id(1), which asks as getgrouplist(3) does.
+	LookupGroups func(ctx context.Context, uid uint32) ([]uint32, error)
 
 	MaxIO       uint32 // bytes of one READ or WRITE: 1 MiB
 	MaxConns    int    // connections at once: 1024
@@ -47,8 +53,10 @@ type Config struct {
 	CallbackTimeout time.Duration
 }
 
-// IDNames finds numbers for names, without a domain.
+// IDNames finds numbers for names, without a domain, and names for numbers.
 type IDNames interface {
+	UserName(uid uint32) (string, bool)
+	GroupName(gid uint32) (string, bool)
 	UID(name string) (uint32, bool)
 	GID(name string) (uint32, bool)
 }
@@ -76,6 +84,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.LookupNetgroup == nil {
 		c.LookupNetgroup = lookupNetgroup
+	}
+	if c.LookupGroups == nil {
+		c.LookupGroups = lookupGroups
 	}
 	if c.Names == nil {
 		c.Names = localNames{}

@@ -367,7 +367,7 @@ func TestSquashAndReadOnly(t *testing.T) {
 		p := w.client("alice")
 		p.cred = asUser(c.cred)
 		a := last[*nfs4.GetattrRes](p.ok(putroot, &nfs4.CreateArgs{Type: nfs4.CreateType{Type: nfs4.NF4DIR}, Name: "d"}, &nfs4.GetattrArgs{Request: nfs4.Bits(nfs4.FATTR4_OWNER)})).Attrs
-		if a.Owner != ownerString(c.want) {
+		if a.Owner != w.srv.ownerString(c.want, false) {
 			t.Errorf("%+v: uid %d became %s, want %d", c.access, c.cred, a.Owner, c.want)
 		}
 	}

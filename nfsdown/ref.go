@@ -34,8 +34,12 @@ type scope struct {
 }
 
 func (s *Server) scopeOf(cn *conn, cred *rpc.Cred) scope {
+	groups := cred.Groups
+	if cred.Flavor == rpc.AUTH_SYS {
+		groups = s.groupsOf(cred.UID, groups)
+	}
 	return scope{conn: cn, tree: s.tree.Load(), anonymous: cred.Flavor != rpc.AUTH_SYS,
-		cred: &fs.Cred{UID: cred.UID, GID: cred.GID, Groups: cred.Groups, Machine: cred.Machine}}
+		cred: &fs.Cred{UID: cred.UID, GID: cred.GID, Groups: groups, Machine: cred.Machine}}
 }
 
 // sub is another file of the same export or file system.

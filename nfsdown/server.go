@@ -30,6 +30,7 @@ type Server struct {
 	state *state.Server
 	tree  atomic.Pointer[tree]
 	stats *opStats
+	ids   *ids
 	born  time.Time
 
 	rpc    rpc.Server
@@ -88,7 +89,7 @@ const tick = time.Second
 func New(cfg Config) (*Server, error) {
 	cfg.setDefaults()
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, stats: new(opStats), born: cfg.Clock.Now(), channels: map[*state.Session]*channel{},
+		cfg: cfg, log: cfg.Logger, stats: new(opStats), ids: newIDs(cfg.Clock.Now), born: cfg.Clock.Now(), channels: map[*state.Session]*channel{},
 		running: map[*state.Session]map[*context.CancelCauseFunc]struct{}{}, conns: map[*conn]struct{}{}, heard: map[heard]struct{}{},
 		notices: make(chan struct{}, maxNotices), programs: map[uint32]Program{}, restored: make(chan struct{}),
 	}

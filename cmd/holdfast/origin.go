@@ -108,7 +108,8 @@ func runOrigin(ctx context.Context, settings func() (*config.Config, error), dir
 	if err != nil {
 		return err
 	}
-	srv, err := nfsdown.New(nfsdown.Config{Exports: exports, Journal: in.journal, State: st, Logger: in.log, MaxConns: cfg.MaxConns})
+	srv, err := nfsdown.New(nfsdown.Config{Exports: exports, Journal: in.journal, State: st, Logger: in.log, MaxConns: cfg.MaxConns,
+		IDDomain: cfg.IDDomain, ManageGIDs: cfg.ManageGIDs.Value == "on"})
 	if err != nil {
 		return err
 	}

@@ -158,7 +158,8 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 			return withExit(exitUsage, err)
 		}
 		cfg := remote.Config{
-			Name: o.Name, Server: o.Addr(opt), Path: o.Path, Minor: opt.Minor, NConnect: opt.NConnect,
+			Domain: c.in.cfg.IDDomain,
+			Name:   o.Name, Server: o.Addr(opt), Path: o.Path, Minor: opt.Minor, NConnect: opt.NConnect,
 			Journal: c.in.journal, Recovery: remote.Recovery(c.in.cfg.Recovery.Value), Reexport: reexport, Retain: true,
 			Clients: clients, Dead: c.dead, Delegations: delegatePolicy[c.in.cfg.Delegs.Value],
 			Times: remote.AttrTimes{RegMin: opt.AcRegMin, RegMax: opt.AcRegMax, DirMin: opt.AcDirMin, DirMax: opt.AcDirMax},
@@ -272,7 +273,8 @@ func runServe(ctx context.Context, settings func() (*config.Config, error)) (err
 	if err != nil {
 		return err
 	}
-	srv, err := nfsdown.New(nfsdown.Config{Exports: exports, Journal: in.journal, State: st, Logger: in.log, MaxConns: cfg.MaxConns})
+	srv, err := nfsdown.New(nfsdown.Config{Exports: exports, Journal: in.journal, State: st, Logger: in.log, MaxConns: cfg.MaxConns,
+		IDDomain: cfg.IDDomain, ManageGIDs: cfg.ManageGIDs.Value == "on"})
 	if err != nil {
 		return err
 	}

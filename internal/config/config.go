@@ -112,6 +112,10 @@ type Config struct {
 	CacheFloor Floor  `json:"-"`
 	OriginAway Choice `json:"-"`
 
+	// IDDomain is the domain of owner names, ManageGIDs on or off.
+	IDDomain   string `json:"idmap_domain"`
+	ManageGIDs Choice `json:"-"`
+
 	LogFormat Choice `json:"-"`
 	LogLevel  Choice `json:"-"`
 	LogFile   string `json:"log_file"`
@@ -140,6 +144,7 @@ func Default() *Config {
 		CacheSize:  100 << 30,
 		CacheFloor: Floor{Percent: 10},
 		OriginAway: Choice{"block", []string{"block", "serve"}},
+		ManageGIDs: Choice{"off", []string{"on", "off"}},
 		LogFormat:  Choice{"text", []string{"text", "json"}},
 		LogLevel:   Choice{"info", []string{"debug", "info", "warn", "error"}},
 		Sources:    map[string]string{},
