@@ -7,6 +7,7 @@ import (
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
 	"holdfast/journal"
+	"holdfast/nfsdown/state"
 )
 
 // statusOf is the one place where our codes become an nfsstat4.
@@ -77,8 +78,7 @@ func toStatus(err error) nfs4.Status {
 	if err == nil {
 		return nfs4.NFS4_OK
 	}
-	var s nfs4.Status
-	if errors.As(err, &s) {
+	if s, ok := state.StatusIn(err); ok {
 		return s
 	}
 	// Nothing is granted any more, and the process is about to end. The client is to ask its successor: any

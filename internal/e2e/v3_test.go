@@ -9,13 +9,13 @@ import (
 )
 
 // startV3 re-exports dir, with a portmapper where the VMs look for it.
-func startV3(t *testing.T, dir string) (serve *Daemon, port3 int) {
+func startV3(t *testing.T, dir string, args ...string) (serve *Daemon, port3 int) {
 	t.Helper()
 	_, o := startOrigin(t, dir)
 	p := port(t)
-	d := start(t, "serve", scratch(t, fmt.Sprintf("serve-state-%d", p)), "serve", fmt.Sprintf("127.0.0.1:%d:/data", o),
+	d := start(t, "serve", scratch(t, fmt.Sprintf("serve-state-%d", p)), append([]string{"serve", fmt.Sprintf("127.0.0.1:%d:/data", o),
 		"--export", "/data *(rw,no_root_squash,insecure)", "--listen", fmt.Sprintf("%s:%d", bridge, p), "--rpcbind", "auto",
-		"--lease", "20s", "--grace", "20s", "--recovery", "reclaim")
+		"--lease", "20s", "--grace", "20s", "--recovery", "reclaim"}, args...)...)
 	return d, p
 }
 
@@ -34,7 +34,7 @@ func TestServeWithV3Clients(t *testing.T) {
 	for _, m := range v {
 		mount3(&VM{t, m.name}, p, "/mnt/s")
 	}
-	workList(t, v[0], "/mnt/s", dir, 200)
+	workList(t, v[0], "/mnt/s", dir, 50)
 	twoClients(t, v[0], v[1], "/mnt/s")
 }
 

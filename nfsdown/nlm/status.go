@@ -33,8 +33,7 @@ func toStat(err error) nlm.Stat {
 	if isDenied(err) {
 		return nlm.Denied
 	}
-	var s nfs4.Status
-	if errors.As(err, &s) {
+	if s, ok := state.StatusIn(err); ok {
 		switch s {
 		case nfs4.NFS4ERR_GRACE, nfs4.NFS4ERR_DELAY, nfs4.NFS4ERR_BADSESSION:
 			return nlm.DeniedGrace

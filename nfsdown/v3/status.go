@@ -6,6 +6,7 @@ import (
 	"holdfast/fs"
 	"holdfast/internal/nfs3"
 	"holdfast/internal/nfs4"
+	"holdfast/nfsdown/state"
 )
 
 // statusOf is the one place where our codes become an nfsstat3. Who is in recovery, or busy, is JUKEBOX: the client
@@ -36,8 +37,7 @@ func toStatus(err error) nfs3.Status {
 	if errors.As(err, &s) {
 		return s
 	}
-	var s4 nfs4.Status // of package state
-	if errors.As(err, &s4) {
+	if s4, ok := state.StatusIn(err); ok {
 		switch s4 {
 		case nfs4.NFS4ERR_GRACE, nfs4.NFS4ERR_DELAY:
 			return nfs3.ErrJukebox

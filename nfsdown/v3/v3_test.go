@@ -13,6 +13,7 @@ import (
 
 	"holdfast/fs"
 	"holdfast/internal/nfs3"
+	"holdfast/internal/nfs4"
 	"holdfast/internal/rpc"
 	"holdfast/internal/xdr"
 	"holdfast/nfsdown"
@@ -329,6 +330,23 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 		if (statusOf[c] == nfs3.OK) != (c == fs.OK) {
 			t.Errorf("%v becomes %v", c, statusOf[c])
 		}
+	}
+}
+
+// What an origin has said is the cause of a backend's error, not its meaning; what our own rules say is the meaning.
+func TestStatusOfAnOriginIsNotOurs(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want nfs3.Status
+	}{
+		{fs.E("RENAME", fs.NotEmpty, nfs4.NFS4ERR_NOTEMPTY), nfs3.ErrNotEmpty},
+		{fmt.Errorf("on the way: %w", fs.E("LOOKUP", fs.NoEnt, fmt.Errorf("LOOKUP: %w", nfs4.NFS4ERR_NOENT))), nfs3.ErrNoEnt},
+		{fs.E("GETATTR", fs.Unreachable, nfs4.NFS4ERR_BADSESSION), nfs3.ErrJukebox},
+		{fmt.Errorf("in grace: %w", nfs4.NFS4ERR_GRACE), nfs3.ErrJukebox},
+		{nfs4.NFS4ERR_LOCKED, nfs3.ErrAcces},
+		{nfs3.ErrXDev, nfs3.ErrXDev},
+	} {
+		want(t, c.err.Error(), toStatus(c.err), c.want)
 	}
 }
 
