@@ -33,16 +33,19 @@ func TestLibnfsClients(t *testing.T) {
 				t.Errorf("showmount -e: %s", out)
 			}
 			want := bytes.Repeat([]byte("0123456789abcdef"), 100_000) // several WRITEs and READs
-			source := filepath.Join(scratch(t, "source"), "source")
-			if err := os.WriteFile(source, want, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, "large"), want, 0o644); err != nil {
 				t.Fatal(err)
 			}
+			source := filepath.Join(scratch(t, "source"), "source")
 			if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			for _, vers := range []int{3, 4} {
+			for vers, want := range map[int][]byte{3: want, 4: want[:500]} { // libnfs 4.0 encodes no NFSv4 WRITE of a page
 				url := func(path string) string {
 					return fmt.Sprintf("nfs://127.0.0.1/data/%s?version=%d&nfsport=%d&mountport=%d", path, vers, p, p)
+				}
+				if err := os.WriteFile(source, want, 0o644); err != nil {
+					t.Fatal(err)
 				}
 				name := fmt.Sprintf("copied-by-v%d", vers)
 				command(t, "nfs-cp", source, url("sub/"+name))
@@ -55,6 +58,9 @@ func TestLibnfsClients(t *testing.T) {
 				}
 				if out := command(t, "nfs-cat", url("sub/"+name)); out != string(want) {
 					t.Errorf("v%d: nfs-cat gave %d bytes, want %d", vers, len(out), len(want))
+				}
+				if out := command(t, "nfs-cat", url("large")); len(out) != 1_600_000 {
+					t.Errorf("v%d: nfs-cat of a large file gave %d bytes", vers, len(out))
 				}
 				if out, err := exec.Command("nfs-cat", url("sub/absent")).CombinedOutput(); err == nil {
 					t.Errorf("v%d: nfs-cat of what is not there: %s", vers, out)
