@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"time"
 
 	"holdfast/fs"
@@ -184,6 +185,7 @@ func (s *Server) evict(c *Client, why string, eff *Effects) {
 func (s *Server) expired(c *Client, why string, eff *Effects) {
 	s.noteClient(eff, c.party, func(r *journal.Client) { r.Expired, r.Epoch = true, s.cfg.Epoch })
 	s.event(eff.batch(), journal.Event{Type: "client", Client: c.party.owner, Result: "expired", Text: why})
+	s.tellExpired(c, why, eff)
 	s.strip(c, killRelease, eff)
 	if s.reclaimable() {
 		c.party.mu.Lock()
@@ -196,6 +198,38 @@ func (s *Server) expired(c *Client, why string, eff *Effects) {
 	s.noteExpired40(c)
 	s.tidyParty(c.party)
 	s.mu.Unlock()
+}
+
+// tellExpired names what an expired client loses, one by one up to a limit, as the end of grace does.
+func (s *Server) tellExpired(c *Client, why string, eff *Effects) {
+	n := 0
+	lost := func(e journal.Event) {
+		if n++; n <= maxLostEvents {
+			e.Type, e.Result = "lost", "expired"
+			s.event(eff.batch(), e)
+		}
+	}
+	for _, o := range c.party.entries() {
+		f := o.file
+		f.mu.Lock()
+		if o.client == nil || o.client == c {
+			locks := 0
+			for l := range o.locks {
+				for _, k := range strongest(l.wanted(), l.heldSet(true)) {
+					locks++
+					lost(journal.Event{Client: l.owner.Client, Owner: l.owner.Owner, File: f.handle, Name: o.name, Range: k.Range, Lock: k.Type, Text: why})
+				}
+			}
+			// Opens by the thousand say nothing; one that kept others out was a lock.
+			if _, deny := o.wanted(); deny != 0 && locks == 0 {
+				lost(journal.Event{Client: o.owner.Client, Owner: o.owner.Owner, File: f.handle, Name: o.name, Text: fmt.Sprintf("open, deny %d: %s", deny, why)})
+			}
+		}
+		f.mu.Unlock()
+	}
+	if n > maxLostEvents {
+		s.event(eff.batch(), journal.Event{Type: "lost", Client: c.party.owner, Result: "expired", Text: fmt.Sprintf("and %d more", n-maxLostEvents)})
+	}
 }
 
 // forget drops the client's record.

@@ -2,11 +2,15 @@ package state
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
+	"holdfast/journal"
 )
 
 // The nine cases of RFC 8881 18.35.4.
@@ -332,5 +336,46 @@ func TestNextDeadline(t *testing.T) {
 	confirmed(w, w.client("alice"))
 	if d := w.srv.NextDeadline().Sub(w.now); d < time.Second || d > 90*time.Second {
 		t.Errorf("in %v", d)
+	}
+}
+
+// What a client loses with its lease is named, as every loss is: whose it was, in which file, and which range.
+func TestAnExpiredClientsLossesAreNamed(t *testing.T) {
+	w := newWorld(t, Config{Lease: 90 * time.Second})
+	c := w.client("alice")
+	if err := c.connect(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.complete(); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		c.open("o", "f", 3, 0, false),
+		c.lock("o", "l", "f", fs.Range{First: 10, Last: 19}, fs.WriteLock, false, false),
+		c.lock("o", "l", "f", fs.Range{First: 30, Last: 39}, fs.ReadLock, false, false),
+		c.open("o", "g", 1, 2, false),
+		c.open("o", "h", 1, 0, false),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.now = w.now.Add(91 * time.Second)
+	w.run(w.srv.Expire())
+	w.flush()
+	if err := w.journal.Commit(t.Context(), &journal.Batch{}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for e, err := range w.journal.Events(1, func(e *journal.Event) bool { return e.Type == "lost" }) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(e.Client, " ", e.Owner, " ", e.File, " ", e.Range, " ", e.Lock, " ", e.Result))
+	}
+	slices.Sort(got)
+	t.Log(got)
+	if len(got) != 3 || !strings.Contains(got[0], "l f 10-19") || !strings.Contains(got[1], "l f 30-39") || !strings.Contains(got[2], "o g") {
+		t.Errorf("lost: %q", got)
 	}
 }
