@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ganeshaConfig is NFSv4 of a directory. Graceless: it starts without a grace period.
+// ganeshaConfig is NFSv4 of a directory.
 const ganeshaConfig = `NFS_CORE_PARAM {
 	NFS_Port = %[1]d; MNT_Port = 0; NLM_Port = 0; Rquota_Port = 0;
 	Bind_addr = 127.0.0.1;
@@ -22,7 +22,7 @@ const ganeshaConfig = `NFS_CORE_PARAM {
 }
 NFS_KRB5 { Active_krb5 = false; }
 NFSV4 {
-	Lease_Lifetime = %[2]d; Grace_Period = %[2]d; Graceless = true;
+	Lease_Lifetime = %[2]d; Grace_Period = %[2]d; Graceless = %[4]t;
 	Minor_Versions = 1, 2;
 	Delegations = false;
 	Only_Numeric_Owners = true; Allow_Numeric_Owners = true;
@@ -39,8 +39,9 @@ LOG { Default_Log_Level = EVENT; }
 `
 
 // ganesha starts nfs-ganesha on the host, over a directory of its own: an origin that was never changed. The
-// rival is a program on the host: FSAL_VFS has its locks in the kernel.
-func ganesha(t *testing.T, lease int) outside {
+// rival is a program on the host: FSAL_VFS has its locks in the kernel. graceless: it starts without a grace period,
+// and so nothing can be reclaimed after a restart of it.
+func ganesha(t *testing.T, lease int, graceless bool) outside {
 	t.Helper()
 	binary, err := exec.LookPath("ganesha.nfsd")
 	if err != nil {
@@ -58,11 +59,14 @@ func ganesha(t *testing.T, lease int) outside {
 		}
 	}
 	conf, p := filepath.Join(dir, "conf"), port(t)
-	if err := os.WriteFile(conf, fmt.Appendf(nil, ganeshaConfig, p, lease, dir), 0o600); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, ganeshaConfig, p, lease, dir, graceless), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", p)
-	launch(t, address, exec.Command(binary, "-F", "-f", conf, "-L", filepath.Join(dir, "log"), "-p", filepath.Join(dir, "pid")))
+	boot := func() func() {
+		return launch(t, address, exec.Command(binary, "-F", "-f", conf, "-L", filepath.Join(dir, "log"), "-p", filepath.Join(dir, "pid")))
+	}
+	kill := boot()
 	return outside{address + ":/export", filepath.Join(dir, "data"), func(script string) string {
 		t.Helper()
 		cmd := exec.Command("sh", "-c", script)
@@ -72,11 +76,15 @@ func ganesha(t *testing.T, lease int) outside {
 			t.Fatalf("%s: %v\n%s", script, err, out)
 		}
 		return string(out)
+	}, func() {
+		t.Helper()
+		kill()
+		kill = boot()
 	}}
 }
 
-// launch starts a daemon that is none of ours, and waits until it listens.
-func launch(t *testing.T, address string, cmd *exec.Cmd) {
+// launch starts a daemon that is none of ours, and waits until it listens. The result is kill -9.
+func launch(t *testing.T, address string, cmd *exec.Cmd) (kill func()) {
 	t.Helper()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -104,4 +112,8 @@ func launch(t *testing.T, address string, cmd *exec.Cmd) {
 		}
 		return err == nil
 	})
+	return func() {
+		_ = cmd.Process.Kill()
+		<-exited
+	}
 }

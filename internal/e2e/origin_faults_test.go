@@ -26,19 +26,26 @@ func init() {
 type counters struct {
 	t    *testing.T
 	vms  []*VM
-	file string // in the VMs
-	host string // the same at the origin, as the host sees it
+	read func() (string, error) // the file, at the origin
 }
 
 // countIn starts one process in each VM.
-func countIn(t *testing.T, file, host string, list ...*VM) *counters {
+func countIn(t *testing.T, file string, read func() (string, error), list ...*VM) *counters {
 	t.Helper()
-	c := &counters{t, list, file, host}
+	c := &counters{t, list, read}
 	for _, v := range list {
 		v.sh("rm -f /run/count.stop /run/count; python3 /host" + testdata("counter.py") + " " + file + " /run/count /run/count.stop >/run/count.log 2>&1 &")
 		t.Cleanup(func() { v.try("touch", "/run/count.stop") })
 	}
 	return c
+}
+
+// onHost reads a file of this host.
+func onHost(file string) func() (string, error) {
+	return func() (string, error) {
+		b, err := os.ReadFile(file)
+		return string(b), err
+	}
 }
 
 // done is how often a VM has counted so far.
@@ -85,11 +92,11 @@ func (c *counters) end() {
 		told = append(told, v.name+" "+v.run("cat", "/run/count"))
 		sum += c.done(v)
 	}
-	b, err := os.ReadFile(c.host)
+	b, err := c.read()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	n, err := strconv.Atoi(strings.TrimLeft(strings.TrimSpace(string(b)), "0"))
+	n, err := strconv.Atoi(strings.TrimLeft(strings.TrimSpace(b), "0"))
 	c.t.Logf("%s; the file at the origin has %d", strings.Join(told, ", "), n)
 	if err != nil || n != sum {
 		c.t.Errorf("the file at the origin has %q, and the applications counted %d (I1, I7)", b, sum)
@@ -220,7 +227,7 @@ func TestOriginRestarts(t *testing.T) {
 	must(t, "bob", s.bob.hold("b", "/mnt/r/f", "write", "10", "10", "read", "20", "10"), "granted")
 	h := holdNative(t, s.port, "natives", "held", 40)
 	r := rivalry(t, op, "held", 0, 399)
-	traffic := countIn(t, "/mnt/r/count", filepath.Join(s.dir, "count"), s.alice, s.bob)
+	traffic := countIn(t, "/mnt/r/count", onHost(filepath.Join(s.dir, "count")), s.alice, s.bob)
 	traffic.goesOn("before")
 	for _, round := range []struct {
 		name string

@@ -67,11 +67,17 @@ type outside struct {
 	address string // host:port:/path or host:/path
 	dir     string // the exported directory, as the rival sees it
 	rival   func(script string) string
+	restart func() // of its server, a crash where that can be had
 }
 
 func knfsdOutside(t *testing.T, lease int) outside {
 	k, address := knfsd(t, lease)
-	return outside{address, "/mnt/export", k.sh}
+	return outside{address, "/mnt/export", k.sh, func() {
+		t.Helper()
+		if out, err := vmCommand("knfsd", "knfsd", "restart", "--lease", fmt.Sprint(lease), "--grace", fmt.Sprint(lease)).CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+	}}
 }
 
 // long tells that tests may take minutes.
@@ -106,7 +112,7 @@ func TestResumeAtGanesha(t *testing.T) {
 	if long() {
 		boots = 20 // more connections than it notes for a session
 	}
-	resumeAt(t, ganesha(t, 15), boots)
+	resumeAt(t, ganesha(t, 15, true), boots)
 }
 
 // resumeAt kills serve again and again under lock traffic.
