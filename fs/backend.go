@@ -7,7 +7,7 @@ import "context"
 // carry a [Code]. Strings that name entries are bytes: anything but '/' and NUL, 1 to 255 bytes
 // (longer: NameTooLong); "." and ".." are BadName.
 //
-// Optional abilities are interfaces of their own below: [Xattrs], [Sparse], [Copier], [Cloner].
+// Optional abilities are interfaces of their own: [Xattrs], [ACLs], [Sparse], [Copier], [Cloner].
 type Backend interface {
 	Names
 	Attrs

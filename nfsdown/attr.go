@@ -77,7 +77,10 @@ type attrEnv struct {
 
 // fill makes f hold the attributes of want that are supported. a may be nil: then it is asked for if wanted.
 func (c *compound) fill(ctx context.Context, f *nfs4.Fattr, want nfs4.Bitmap, r *ref, a *fs.Attr, env *attrEnv) error {
-	supported := c.supported(r)
+	supported, acls, err := c.supportedOf(ctx, r, want)
+	if err != nil {
+		return err
+	}
 	want = want.And(supported)
 	if r.moved() {
 		// Who asks for fs_locations gets what there is; anybody else is told to do so (RFC 8881 11.4.1).
@@ -88,7 +91,6 @@ func (c *compound) fill(ctx context.Context, f *nfs4.Fattr, want nfs4.Bitmap, r 
 	}
 	f.Mask = want
 	if a == nil {
-		var err error
 		if a, err = r.b.GetAttr(ctx, r.cred, r.h); err != nil {
 			return err
 		}
@@ -111,6 +113,12 @@ func (c *compound) fill(ctx context.Context, f *nfs4.Fattr, want nfs4.Bitmap, r 
 		f.Mask.Clear(nfs4.FATTR4_TIME_CREATE)
 	}
 	f.SupportedAttrs = supported
+	f.ACLSupport = acls
+	if want.Has(nfs4.FATTR4_ACL) {
+		if f.ACL, err = r.getACL(ctx); err != nil {
+			return err
+		}
+	}
 	f.SuppattrExclcreat = exclcreat.And(supported)
 	f.Type = nfs4.FileType(a.Type)
 	f.FHExpireType = nfs4.FH4_PERSISTENT

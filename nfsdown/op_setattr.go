@@ -11,7 +11,15 @@ import (
 // opSetattr changes attributes: RFC 8881 18.30. The stateid counts only when the size is set. All is set, or
 // nothing is said to be.
 func opSetattr(ctx context.Context, c *compound, a *nfs4.SetattrArgs) (*nfs4.SetattrRes, error) {
-	set, bits, err := c.setAttr(&c.cur, &a.Attrs, false)
+	f := a.Attrs
+	acl := f.Mask.Has(nfs4.FATTR4_ACL)
+	if acl {
+		if err := c.cur.checkACL(ctx); err != nil {
+			return nil, err
+		}
+		f.Mask.Clear(nfs4.FATTR4_ACL)
+	}
+	set, bits, err := c.setAttr(&c.cur, &f, false)
 	if err != nil {
 		return nil, err
 	}
@@ -21,11 +29,16 @@ func opSetattr(ctx context.Context, c *compound, a *nfs4.SetattrArgs) (*nfs4.Set
 			return nil, err
 		}
 	}
-	if set.IsZero() {
-		return &nfs4.SetattrRes{}, nil
+	if !set.IsZero() {
+		if _, err := c.cur.b.SetAttr(ctx, c.cur.cred, io, &set); err != nil {
+			return nil, err
+		}
 	}
-	if _, err := c.cur.b.SetAttr(ctx, c.cur.cred, io, &set); err != nil {
-		return nil, err
+	if acl { // after the mode, RFC 8881 6.4.1.3
+		if err := c.cur.setACL(ctx, f.ACL); err != nil {
+			return nil, err
+		}
+		bits.Set(nfs4.FATTR4_ACL)
 	}
 	return &nfs4.SetattrRes{AttrsSet: bits}, nil
 }

@@ -28,8 +28,11 @@ func opNverify(ctx context.Context, c *compound, a *nfs4.NverifyArgs) (*nfs4.Nve
 
 // same compares attributes as they are on the wire.
 func (c *compound) same(ctx context.Context, f *nfs4.Fattr) (bool, error) {
+	supported, _, err := c.supportedOf(ctx, &c.cur, f.Mask)
 	switch {
-	case !c.supported(&c.cur).Contains(f.Mask):
+	case err != nil:
+		return false, err
+	case !supported.Contains(f.Mask):
 		return false, nfs4.NFS4ERR_ATTRNOTSUPP
 	case !f.Mask.And(writeOnly).IsZero(), f.Mask.Has(nfs4.FATTR4_RDATTR_ERROR):
 		return false, nfs4.NFS4ERR_INVAL

@@ -14,9 +14,11 @@ import (
 type fsCaps struct {
 	info      fs.FSInfo
 	supported nfs4.Bitmap
-	exclcreat nfs4.Bitmap // what EXCLUSIVE4_1 may set
-	expire    uint32      // fh_expire_type
-	counter   bool        // each change adds 1 to the change attribute
+	// aclSupport is aclsupport of RFC 8881 6.2.2.
+	aclSupport uint32
+	exclcreat  nfs4.Bitmap // what EXCLUSIVE4_1 may set
+	expire     uint32      // fh_expire_type
+	counter    bool        // each change adds 1 to the change attribute
 }
 
 func (c *fsCaps) umask() bool { return c.supported.Has(nfs4.FATTR4_MODE_UMASK) }
@@ -56,7 +58,7 @@ var capsWanted = nfs4.Bits(
 	nfs4.FATTR4_SUPPORTED_ATTRS, nfs4.FATTR4_FH_EXPIRE_TYPE, nfs4.FATTR4_LINK_SUPPORT, nfs4.FATTR4_SYMLINK_SUPPORT,
 	nfs4.FATTR4_FSID, nfs4.FATTR4_CASE_INSENSITIVE, nfs4.FATTR4_CHOWN_RESTRICTED, nfs4.FATTR4_MAXFILESIZE, nfs4.FATTR4_MAXLINK,
 	nfs4.FATTR4_MAXNAME, nfs4.FATTR4_MAXREAD, nfs4.FATTR4_MAXWRITE, nfs4.FATTR4_NO_TRUNC, nfs4.FATTR4_TIME_DELTA,
-	nfs4.FATTR4_SUPPATTR_EXCLCREAT)
+	nfs4.FATTR4_SUPPATTR_EXCLCREAT, nfs4.FATTR4_ACLSUPPORT)
 
 // capsWanted42 are those that not every server knows. They are asked for only where they are supported:
 // nfs-ganesha 4 answers INVAL to a question about an attribute that it never heard of.
@@ -115,9 +117,10 @@ func transfer(fsMax uint32, session int) uint32 {
 func capsFrom(f *nfs4.Fattr) fsCaps {
 	has := f.Mask.Has
 	c := fsCaps{
-		supported: f.SupportedAttrs,
-		exclcreat: f.SuppattrExclcreat,
-		expire:    f.FHExpireType,
+		supported:  f.SupportedAttrs,
+		aclSupport: f.ACLSupport,
+		exclcreat:  f.SuppattrExclcreat,
+		expire:     f.FHExpireType,
 		info: fs.FSInfo{
 			MaxRead:         1 << 20,
 			MaxWrite:        1 << 20,
