@@ -29,6 +29,12 @@ func checkRanges(s fs.RangeSet) error {
 	return nil
 }
 
+// What a client is, bit by bit.
+const (
+	clientPermanent = 1 << iota
+	clientV40
+)
+
 func encodeClient(r *Client) (key, value []byte, err error) {
 	if key, err = nameKey(kindClient, "client owner", r.Owner); err != nil {
 		return nil, nil, err
@@ -49,7 +55,14 @@ func encodeClient(r *Client) (key, value []byte, err error) {
 	e.string(r.Impl)
 	e.uint(uint64(r.CsaSequence))
 	e.bool(r.Complete)
-	e.bool(r.Permanent)
+	var kind byte
+	if r.Permanent {
+		kind |= clientPermanent
+	}
+	if r.V40 {
+		kind |= clientV40
+	}
+	e.byte(kind)
 	return key, e.b, nil
 }
 
@@ -72,7 +85,11 @@ func decodeClient(key, body []byte) (*Client, error) {
 	if d.version >= 2 {
 		r.CsaSequence = d.uint32()
 		r.Complete = d.bool()
-		r.Permanent = d.bool()
+		kind := d.byte()
+		r.Permanent, r.V40 = kind&clientPermanent != 0, kind&clientV40 != 0
+		if kind&^(clientPermanent|clientV40) != 0 {
+			d.fail(fmt.Errorf("kind of client %d", kind))
+		}
 	}
 	return r, d.done()
 }

@@ -104,9 +104,10 @@ func (r Client) MarshalJSON() ([]byte, error) {
 		CsaSequence   uint32     `json:"csa_sequence"`
 		Complete      bool       `json:"complete"`
 		Permanent     bool       `json:"permanent,omitempty"`
+		V40           bool       `json:"v40,omitempty"`
 	}{
 		MakeOpaque(r.Owner), hexOf(r.Verifier[:]), r.Principal, r.Addr, r.Impl, hex64(r.ClientID), r.Epoch, r.CompleteEpoch,
-		r.Expired, r.Retain, when(r.Since), r.CsaSequence, r.Complete, r.Permanent,
+		r.Expired, r.Retain, when(r.Since), r.CsaSequence, r.Complete, r.Permanent, r.V40,
 	})
 }
 

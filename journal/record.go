@@ -38,6 +38,8 @@ type Client struct {
 	Complete bool
 	// Permanent says that another protocol vouches for the client: it has no lease.
 	Permanent bool
+	// V40 says that it is a client of NFSv4.0: its requests are in the order of seqids, which are not recorded.
+	V40 bool
 }
 
 // An OpenRecord is what one open-owner has open of one file. The key is Owner and File.

@@ -26,7 +26,7 @@ func samples() []any {
 	set := fs.RangeSet{}.With(fs.Range{First: 0, Last: 0}, fs.WriteLock).With(fs.Range{First: 1, Last: 9}, fs.ReadLock).
 		With(fs.Range{First: 1 << 40, Last: math.MaxUint64}, fs.WriteLock)
 	return []any{
-		&Client{Owner: "c", Verifier: [8]byte{1, 7: 2}, Principal: "p", Addr: "192.0.2.1:700", Impl: "i", ClientID: math.MaxUint64, Epoch: 3, CompleteEpoch: 2, Expired: true, Retain: true, Since: since, CsaSequence: 9, Complete: true, Permanent: true},
+		&Client{Owner: "c", Verifier: [8]byte{1, 7: 2}, Principal: "p", Addr: "192.0.2.1:700", Impl: "i", ClientID: math.MaxUint64, Epoch: 3, CompleteEpoch: 2, Expired: true, Retain: true, Since: since, CsaSequence: 9, Complete: true, Permanent: true, V40: true},
 		&Client{Owner: strings.Repeat("x", 1024), Epoch: 1},
 		&OpenRecord{Owner: o, File: "file", Access: fs.ShareBoth, Deny: fs.ShareWrite, UID: 1, GID: math.MaxUint32, Groups: []uint32{4, 5}, Name: "ä/b", Epoch: 7, Since: since,
 			Stateid: Stateid{Other: [12]byte{1, 11: 2}, Seqid: math.MaxUint32}, Seen: 0x0a0e, LiveAccess: fs.ShareRead, LiveDeny: fs.ShareWrite, HeldAccess: fs.ShareBoth, HeldDeny: fs.ShareRead, Reclaimed: true, Pending: true, BeforeAccess: fs.ShareRead, BeforeDeny: fs.ShareWrite},

@@ -247,3 +247,83 @@ func TestGraceByChoice(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// What a client of NFSv4.0 has cannot come back unseen, since the order of its requests is not recorded: it reclaims.
+func TestNoInvisibleRestartWithStateOfV40(t *testing.T) {
+	w := newDurableWorld(t, invisible)
+	w.client("maker").mkfile("f", nil)
+	p := w.peer40("alice")
+	fh, sid := p.open40("o", "f", 3, 0)
+	lock := last[*nfs4.LockRes](p.ok40(put(fh), p.lockArgs(sid, "l", 0, 10))).LockStateid
+	w.reboot(nil)
+	if r := w.srv.Restart(); r.Invisible || !strings.Contains(r.Reason, "NFSv4.0") || w.srv.Phase() != state.GraceActive {
+		t.Fatalf("%+v, phase %v", r, w.srv.Phase())
+	}
+	p.connect()
+	p.fails40(nfs4.NFS4ERR_STALE_STATEID, put(fh), &nfs4.WriteArgs{Stateid: lock, Data: []byte("x")})
+	p.setclientid()
+	a := reclaimOpen("o", 3, 0)
+	p.seq++
+	a.Owner.ClientID, a.Seqid = p.id, p.seq
+	sid = last[*nfs4.OpenRes](p.ok40(put(fh), a)).Stateid
+	l := p.lockArgs(sid, "l", 0, 10)
+	l.Reclaim = true
+	lock = last[*nfs4.LockRes](p.ok40(put(fh), l)).LockStateid
+	eventually(t, "grace is over", func() bool { return w.srv.Phase() == state.GraceOver })
+	p.ok40(put(fh), &nfs4.LockuArgs{LockType: nfs4.WRITE_LT, Seqid: 1, LockStateid: lock, Length: 10})
+	p.seq++
+	p.ok40(put(fh), &nfs4.CloseArgs{Seqid: p.seq, OpenStateid: sid})
+	// One that has nothing does not stand in the way, and makes itself known again.
+	w.reboot(nil)
+	if r := restored(t, w); !r.Invisible {
+		t.Fatalf("%+v", r)
+	}
+	p.connect()
+	p.fails40(nfs4.NFS4ERR_STALE_CLIENTID, &nfs4.RenewArgs{ClientID: p.id})
+	p.setclientid().open40("o2", "f", 3, 0)
+}
+
+// OPEN_DOWNGRADE: the smaller record is written before the backend is asked, and the larger one comes back
+// before the client hears that it was refused.
+func TestDowngradeIsWrittenFirst(t *testing.T) {
+	w := newDurableWorld(t, invisible)
+	p := w.client("alice")
+	fh, _ := p.open("o", "f")
+	sid := last[*nfs4.OpenRes](p.ok(putroot, openArgs("o", "f", nfs4.OPEN4_SHARE_ACCESS_READ, 0))).Stateid
+	recorded := func() fs.Share {
+		snap, err := w.jr.Load()
+		if err != nil || len(snap.Opens) != 1 {
+			t.Errorf("%v, %+v", err, snap)
+			return 0
+		}
+		return snap.Opens[0].LiveAccess | snap.Opens[0].Access
+	}
+	for _, refuse := range []error{fs.E("OPEN", fs.Delay, nil), nil} {
+		asked := fs.Share(0)
+		w.reboot(func(_ context.Context, op string) error {
+			if op != "Downgrade" {
+				return nil
+			}
+			asked = recorded()
+			return refuse
+		})
+		p.again()
+		restored(t, w)
+		args := &nfs4.OpenDowngradeArgs{OpenStateid: sid, ShareAccess: nfs4.OPEN4_SHARE_ACCESS_READ}
+		if refuse != nil {
+			p.fails(nfs4.NFS4ERR_DELAY, put(fh), args)
+			if got := recorded(); got != fs.ShareBoth {
+				t.Errorf("after it was refused the journal says %v", got)
+			}
+		} else if p.ok(put(fh), args); recorded() != fs.ShareRead {
+			t.Errorf("after it the journal says %v", recorded())
+		}
+		if asked != fs.ShareRead {
+			t.Errorf("when the backend was asked the journal said %v", asked)
+		}
+	}
+	// Dying in the middle, the open is what the client wanted, and its request may come again.
+	w.reboot(nil)
+	p.again()
+	p.ok(put(fh), &nfs4.OpenDowngradeArgs{OpenStateid: sid, ShareAccess: nfs4.OPEN4_SHARE_ACCESS_READ})
+}

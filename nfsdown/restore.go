@@ -66,6 +66,8 @@ func (s *Server) noteRestart(snap *journal.Snapshot, invisible bool) {
 		r.Reason = "there is no journal"
 	case !s.cfg.State.Restore:
 		r.Reason = "as set by --restart=grace"
+	case !invisible && snap.Whole:
+		r.Reason = s.state.Visible()
 	case !invisible:
 		r.Reason = snap.Partial
 	}

@@ -35,6 +35,8 @@ type world struct {
 	srv   *Server
 	addr  string
 	done  chan struct{}
+	// restore asks for restarts that clients do not see.
+	restore bool
 
 	mu      sync.Mutex
 	calls   []heardCall                          // what clients were called with; guarded by mu
@@ -65,7 +67,7 @@ func (w *world) boot() {
 	if w.jr, _, err = journal.Open(w.dir, journal.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.down, err = nfsdown.New(nfsdown.Config{Logger: quiet, Clock: w.clock, Journal: w.jr, Exports: []nfsdown.Export{
+	w.down, err = nfsdown.New(nfsdown.Config{State: state.Config{Restore: w.restore, Epoch: w.jr.Epoch()}, Logger: quiet, Clock: w.clock, Journal: w.jr, Exports: []nfsdown.Export{
 		{Path: "/", Backend: w.fs, Clients: []nfsdown.ClientRule{{Pattern: "*", Access: nfsdown.Access{RW: true, Squash: nfsdown.NoRootSquash}}}},
 	}})
 	if err != nil {

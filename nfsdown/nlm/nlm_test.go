@@ -2,6 +2,7 @@ package nlm
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -258,6 +259,36 @@ func TestServerReboots(t *testing.T) {
 	want(t, "UNLOCK", a.unlock(f, 1, 0, 0), nlm.Granted)
 	want(t, "the rival now", b.lock(f, 1, 0, 1, how{}), nlm.Granted)
 	w.quietNow() // bob had nothing, so nobody told him
+}
+
+// --restart=auto: who has locks must hear of the restart, since only a reclaim lets us find them again. Without any
+// nobody sees it.
+func TestInvisibleRestart(t *testing.T) {
+	w := newWorld(t)
+	w.restore = true
+	a, b := w.peer("alice"), w.peer("bob")
+	f := w.file("f")
+	want(t, "lock", a.lock(f, 1, 0, 10, how{}), nlm.Granted)
+	w.reboot()
+	if r := w.down.Restart(); r.Invisible || !strings.Contains(r.Reason, "NFSv3") || w.down.Phase() != state.GraceActive {
+		t.Fatalf("%+v, phase %v", r, w.down.Phase())
+	}
+	if c := w.hear(); c.prog != nlm.NSMProgram {
+		t.Errorf("alice hears %+v", c)
+	}
+	a, b = w.peer("alice"), w.peer("bob")
+	want(t, "a rival", b.lock(f, 1, 0, 1, how{}), nlm.DeniedGrace)
+	want(t, "reclaim", a.lock(f, 1, 0, 10, how{reclaim: true}), nlm.Granted)
+	until(t, "grace is over, as all is reclaimed", func() bool { return w.down.Phase() == state.GraceOver })
+	want(t, "the rival", b.lock(f, 1, 0, 1, how{}), nlm.Denied)
+	want(t, "UNLOCK", a.unlock(f, 1, 0, 10), nlm.Granted)
+	w.reboot()
+	until(t, "it is done", func() bool { return w.down.Restart().Done })
+	if r := w.down.Restart(); !r.Invisible || w.down.Phase() != state.GraceNone {
+		t.Errorf("%+v, phase %v", r, w.down.Phase())
+	}
+	want(t, "nobody has it", w.peer("bob").lock(f, 1, 0, 1, how{}), nlm.Granted)
+	w.quietNow()
 }
 
 func (p *peer) owner() string {

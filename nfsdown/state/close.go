@@ -136,6 +136,8 @@ func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 // DowngradePlan is an OPEN_DOWNGRADE on its way: Locks.Downgrade(Owner, File, Access, Deny) unless
 // Call is CallNone.
 type DowngradePlan struct {
+	// Batch is to be written (journal.Write) before the backend is asked, as for LOCKU.
+	Batch        *journal.Batch
 	Call         Call
 	Owner        fs.Owner
 	File         fs.Handle
@@ -144,6 +146,7 @@ type DowngradePlan struct {
 	s                *Server
 	o                *open
 	toAccess, toDeny fs.Share
+	puts             int
 }
 
 // PrepareDowngrade judges OPEN_DOWNGRADE, RFC 8881 18.18: INVAL if the modes are not those of a
@@ -165,6 +168,9 @@ func (s *Server) PrepareDowngrade(ctx context.Context, c *Client, sid nfs4.State
 	if hasA, hasD := o.wanted(); p.Access != hasA || p.Deny != hasD {
 		p.Call = CallNormal
 	}
+	o.lower, p.Batch = p, &journal.Batch{}
+	s.putOpen(p.Batch, o)
+	p.puts = o.puts
 	return p, nil
 }
 
@@ -196,6 +202,7 @@ func (p *DowngradePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error)
 	o.party.closed(o.owner.Owner, f.handle)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	o.lower = nil
 	if backendErr != nil && !refused(backendErr) {
 		o.goneAccess |= o.access &^ p.toAccess
 		o.goneDeny |= o.deny &^ p.toDeny
@@ -211,7 +218,9 @@ func (p *DowngradePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error)
 		o.seenAccess, o.seenDeny = within(o.seenAccess, o.access), within(o.seenDeny, o.deny)
 		o.sid.bump()
 		w = o.sid.wire()
-		s.noteOpen(eff, o)
+	}
+	if backendErr != nil || o.puts != p.puts {
+		s.noteOpen(eff, o) // it is as it was, or somebody wrote it meanwhile
 	}
 	s.giveOpen(o, eff)
 	return w, eff, backendErr

@@ -136,7 +136,7 @@ func (s *Server) recordClient(eff *Effects, c *Client) {
 		r.Verifier, r.Principal, r.ClientID = c.verifier, c.principal, c.id
 		r.Addr, r.Impl = addr, impl
 		r.Retain, r.Epoch, r.Since = c.retain, s.cfg.Epoch, c.since
-		r.Complete, r.Permanent, r.CsaSequence = c.Complete(), c.permanent, c.csSeq
+		r.Complete, r.Permanent, r.V40, r.CsaSequence = c.Complete(), c.permanent, c.v40 != nil, c.csSeq
 		if !waits && !c.party.restored {
 			r.CompleteEpoch = s.cfg.Epoch
 		}

@@ -55,6 +55,8 @@ type open struct {
 	atBackend            bool // the backend has, or may have, the open
 	release              *Release
 
+	lower *DowngradePlan // an OPEN_DOWNGRADE on its way: the record does without what it gives back
+
 	locks map[*lock]struct{}
 	users int // plans and releases that point here
 

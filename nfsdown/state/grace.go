@@ -43,8 +43,12 @@ type grace struct {
 	granted, refused atomic.Int64
 }
 
-// graceMore is how long grace lasts after a reclaim that comes near its end.
-const graceMore = 2 * time.Second
+// graceMore is how long grace lasts at least after a reclaim, as a part of the grace period, but not less
+// than graceMoreLeast. It is what a client may take from one reclaim to the next on a slow machine.
+const (
+	graceMorePart  = 9
+	graceMoreLeast = 2 * time.Second
+)
 
 // Lost is a lock or an open that was not reclaimed in time.
 type Lost struct {
@@ -64,8 +68,10 @@ func (s *Server) load(snap *journal.Snapshot) {
 		return
 	}
 	if s.cfg.Restore && snap.Whole {
-		s.restoreAll(snap)
-		return
+		if s.restore.visible = visible(snap); s.restore.visible == "" {
+			s.restoreAll(snap)
+			return
+		}
 	}
 	now := s.now()
 	for i := range snap.Clients {
@@ -132,15 +138,28 @@ func (s *Server) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := s.now()
+	if g.refs > 0 {
+		s.extend(now) // one that takes long holds grace for those that come meanwhile
+	}
 	if !s.reclaimable() || g.closing || !now.Before(g.end) {
 		return false
 	}
-	// Who is in the middle of its reclaims is not cut off: RFC 8881 8.4.2.1 lets grace last longer.
-	if more := now.Add(graceMore); more.After(g.end) && !more.After(g.latest) {
-		g.end = more
-	}
+	s.extend(now)
 	g.refs++
 	return true
+}
+
+// extend lets grace last as long as reclaims keep coming, up to twice its time, as RFC 8881 8.4.2.1
+// allows: who is in the middle of its reclaims is not cut off. g.mu is held.
+func (s *Server) extend(now time.Time) {
+	g := &s.grace
+	more := now.Add(max(graceMoreLeast, s.cfg.Grace/graceMorePart))
+	if more.After(g.latest) {
+		more = g.latest
+	}
+	if more.After(g.end) {
+		g.end = more
+	}
 }
 
 // leave gives the reference back.
@@ -149,6 +168,7 @@ func (s *Server) leave(eff *Effects) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refs--
+	s.extend(s.now()) // the next one comes after the answer
 	if g.refs == 0 && s.mayEnd() {
 		eff.GraceMayEnd = true
 	}

@@ -14,6 +14,10 @@ import (
 // openModes is what the record of o is to say. file.mu is held.
 func (s *Server) openModes(o *open) (access, deny fs.Share, epoch uint32) {
 	access, deny = o.wanted()
+	if o.lower != nil && o.client != nil {
+		access, deny = o.heldModes(false)
+		access, deny = access|o.lower.toAccess, deny|o.lower.toDeny
+	}
 	if o.pend != nil {
 		access |= o.pend.access
 		deny |= o.pend.deny
@@ -82,6 +86,11 @@ func (o *open) describe(r *journal.OpenRecord) {
 	if o.client != nil {
 		r.LiveAccess, r.LiveDeny = o.access, o.deny
 		r.Stateid = journal.Stateid{Other: o.sid.other, Seqid: o.sid.seqid}
+	}
+	if p := o.lower; p != nil && o.client != nil {
+		r.LiveAccess, r.LiveDeny = p.toAccess, p.toDeny
+		seenA, seenD = within(seenA, p.toAccess), within(seenD, p.toDeny)
+		r.Stateid.Seqid = o.sid.next()
 	}
 	if p := o.pend; p != nil {
 		r.Pending = true

@@ -23,6 +23,7 @@ import (
 type restore struct {
 	running atomic.Bool
 	done    bool          // immutable after New: there was one
+	visible string        // immutable after New: why there was none though the journal is whole
 	items   []RestoreItem // immutable after New
 	stale   Effects       // records that nothing stands behind any more, to be deleted
 }
@@ -59,6 +60,30 @@ func (s *Server) Restored() ([]RestoreItem, *Effects, bool) {
 	return s.restore.items, &s.restore.stale, s.restore.done
 }
 
+// Visible tells why clients are to see the restart although the journal is whole; empty otherwise.
+func (s *Server) Visible() string { return s.restore.visible }
+
+// visible tells whose state cannot come back unseen. What a client of NFSv4.0 may send next depends on
+// seqids of owners and on the answers that they replay (RFC 7530 9.1.7), and the lock manager knows its
+// locks by stateids; both are in memory only. In a grace period both reclaim.
+func visible(snap *journal.Snapshot) string {
+	kind := map[string]string{}
+	for i := range snap.Clients {
+		switch r := &snap.Clients[i]; {
+		case r.V40:
+			kind[r.Owner] = "a client of NFSv4.0 has state, and the order of its requests is not recorded"
+		case r.Permanent:
+			kind[r.Owner] = "a client of NFSv3 has locks, and must be told to reclaim them"
+		}
+	}
+	for i := range snap.Opens {
+		if why := kind[snap.Opens[i].Owner.Client]; why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
 // EndRestore says that the backend was asked for everything. Leases begin anew.
 func (s *Server) EndRestore() {
 	s.mu.RLock()
@@ -74,7 +99,10 @@ func (s *Server) EndRestore() {
 func (s *Server) restoreAll(snap *journal.Snapshot) {
 	s.restore.done = true
 	for i := range snap.Clients {
-		if r := &snap.Clients[i]; !r.Expired && r.ClientID != 0 {
+		switch r := &snap.Clients[i]; {
+		case r.V40, r.Permanent: // it has nothing, or this would be a grace period
+			s.restore.stale.noteParty(s, r.Owner, nil)
+		case !r.Expired && r.ClientID != 0:
 			s.restoreClient(r)
 		}
 	}
@@ -123,7 +151,7 @@ func (s *Server) restoreClient(r *journal.Client) {
 	p := s.partyOf(r.Owner)
 	p.rec, p.recorded, p.restored = *r, true, true
 	c := &Client{
-		srv: s, party: p, id: r.ClientID, verifier: r.Verifier, principal: r.Principal, retain: r.Retain, permanent: r.Permanent,
+		srv: s, party: p, id: r.ClientID, verifier: r.Verifier, principal: r.Principal, retain: r.Retain,
 		since: r.Since, addr: r.Addr, impl: r.Impl, complete: r.Complete, confirmed: true,
 		csSeq: r.CsaSequence, csAnew: true, csRes: nfs4.CreateSessionRes{Status: nfs4.NFS4ERR_SEQ_MISORDERED},
 		sessions: map[*Session]struct{}{}, stateids: map[[12]byte]*stateid{},
