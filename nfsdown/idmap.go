@@ -131,6 +131,9 @@ func (s *Server) ownerID(v string, group bool) (uint32, error) {
 	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
 		return uint32(n), nil
 	}
+	if v == "" {
+		return 0, nfs4.NFS4ERR_INVAL // no principal at all
+	}
 	name, domain, at := strings.Cut(v, "@")
 	if name == "" || at && s.cfg.IDDomain != "" && !strings.EqualFold(domain, s.cfg.IDDomain) {
 		return 0, nfs4.NFS4ERR_BADOWNER
