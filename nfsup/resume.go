@@ -154,7 +154,11 @@ func (c *Client) resume(ctx context.Context, r *Resume) (sess *session, resumed 
 	if err == nil {
 		err = c.firstUse(ctx, conn, sess, false)
 	}
-	if err == nil && !broken.NoResumeFence {
+	if err == nil && broken.NoResumeFence {
+		c.mu.Lock()
+		c.old = []nfs4.SessionID{sess.id}
+		c.mu.Unlock()
+	} else if err == nil {
 		err = c.fence(ctx, id.Sessions)
 	}
 	if err != nil {

@@ -33,7 +33,9 @@ type client struct {
 	dir   nfs4.FH       // guarded by life
 	files map[string]nfs4.FH
 	lives uint64
-	gone  chan struct{} // guarded by life; closed at the beginning of the end of a life
+	// mortal says that it may be told that another took its place.
+	mortal bool
+	gone   chan struct{} // guarded by life; closed at the beginning of the end of a life
 
 	mu     sync.Mutex
 	owners map[nfsup.UpOwner]*owner // lock-owners and open-owners; guarded by mu
@@ -89,7 +91,7 @@ func (c *client) connect(ctx context.Context) error {
 		try, stop := context.WithTimeout(ctx, 20*time.Second)
 		up, err := nfsup.Dial(try, nfsup.Config{
 			Addr: c.link.Addr(), OwnerID: []byte("torture " + c.name), Verifier: verifier, Cred: cred, ConnectTime: 2 * time.Second,
-			Events: nfsup.Events{Revoked: c.revoked, Dead: func(err error) { c.w.violated("%s is dead: %v", c.name, err) }},
+			Events: nfsup.Events{Revoked: c.revoked, Dead: c.dead},
 		})
 		stop()
 		if err == nil {
@@ -103,6 +105,18 @@ func (c *client) connect(ctx context.Context) error {
 		}
 	}
 	c.gone = make(chan struct{})
+	c.end()
+	return nil
+}
+
+func (c *client) dead(err error) {
+	if !c.mortal {
+		c.w.violated("%s is dead: %v", c.name, err)
+	}
+}
+
+// end notes that the life before has nothing any more.
+func (c *client) end() {
 	now := c.w.since()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,7 +133,6 @@ func (c *client) connect(ctx context.Context) error {
 		}
 		o.mu.Unlock()
 	}
-	return nil
 }
 
 // die ends a life and begins another after a while. All that it had is lost: nobody reclaims.

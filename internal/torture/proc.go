@@ -131,6 +131,27 @@ func (p *proc) gone() <-chan struct{} {
 	return p.exited
 }
 
+// abort kills what is still there.
+func (p *proc) abort() {
+	p.mu.Lock()
+	started := p.cmd != nil
+	p.mu.Unlock()
+	if started {
+		p.kill()
+	}
+}
+
+// dump has the process say what each of its goroutines does, into its log, and end.
+func (p *proc) dump() {
+	p.signal(syscall.SIGCONT)
+	p.signal(syscall.SIGQUIT)
+	select {
+	case <-p.gone():
+	case <-time.After(10 * time.Second):
+		p.kill()
+	}
+}
+
 // stop is a clean stop; an error if it does not end.
 func (p *proc) stop() error {
 	p.mu.Lock()

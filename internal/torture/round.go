@@ -3,6 +3,7 @@ package torture
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -25,36 +26,12 @@ func (w *world) round(ctx context.Context, r *Report) error {
 	w.mu.Lock()
 	w.recent = nil
 	w.mu.Unlock()
-	w.lockFiles, w.shareFiles = nil, nil
-	for i := range 2 {
-		w.lockFiles = append(w.lockFiles, fmt.Sprintf("r%d-f%d", n, i))
-		w.shareFiles = append(w.shareFiles, fmt.Sprintf("r%d-s%d", n, i))
-	}
-	all := append(append([]string(nil), w.lockFiles...), w.shareFiles...)
-	for _, f := range all {
-		path := filepath.Join(w.cfg.Dir, "export", f)
-		if err := os.WriteFile(path, make([]byte, cells*cellSize), 0o666); err != nil {
+	if err := w.files(ctx, n); err != nil {
+		if !errors.Is(err, errStuck) {
 			return err
 		}
-		if err := os.Chmod(path, 0o666); err != nil { // whatever the umask is
-			return err
-		}
-	}
-	for _, c := range w.clients {
-		limited, stop := context.WithTimeout(ctx, w.settleLimit())
-		c.life.RLock()
-		err := c.lookup(limited, all)
-		c.life.RUnlock()
-		stop()
-		if err != nil {
-			w.violated("the files of round %d cannot be found: %v", n, err)
-			return nil
-		}
-		w.mu.Lock()
-		for f, fh := range c.files {
-			w.byFH[c.name+string(fh)] = f
-		}
-		w.mu.Unlock()
+		w.violated("the files of round %d cannot be found: %v", n, err)
+		return w.dump(ctx)
 	}
 
 	work, stop := context.WithTimeout(ctx, w.cfg.Round)
@@ -97,6 +74,55 @@ func (w *world) round(ctx context.Context, r *Report) error {
 		}
 	}
 	w.note("round %d is over: %d operations judged", n, len(ops))
+	return nil
+}
+
+// errStuck says that servers do not answer although all is well.
+var errStuck = errors.New("a client is stuck")
+
+// dump has all servers say what they do, into their logs, and boots them again.
+func (w *world) dump(ctx context.Context) error {
+	for _, p := range append([]*proc{w.origin}, w.serves...) {
+		p.dump()
+		if err := w.bootUntil(ctx, p, w.since()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// files makes the files of round n, and has each client look them up.
+func (w *world) files(ctx context.Context, n int) error {
+	w.lockFiles, w.shareFiles = nil, nil
+	for i := range 2 {
+		w.lockFiles = append(w.lockFiles, fmt.Sprintf("r%d-f%d", n, i))
+		w.shareFiles = append(w.shareFiles, fmt.Sprintf("r%d-s%d", n, i))
+	}
+	all := append(append([]string(nil), w.lockFiles...), w.shareFiles...)
+	for _, f := range all {
+		path := filepath.Join(w.cfg.Dir, "export", f)
+		if err := os.WriteFile(path, make([]byte, cells*cellSize), 0o666); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, 0o666); err != nil { // whatever the umask is
+			return err
+		}
+	}
+	for _, c := range w.clients {
+		limited, stop := context.WithTimeout(ctx, w.settleLimit())
+		c.life.RLock()
+		err := c.lookup(limited, all)
+		c.life.RUnlock()
+		stop()
+		if err != nil {
+			return fmt.Errorf("%w: %w", errStuck, err)
+		}
+		w.mu.Lock()
+		for f, fh := range c.files {
+			w.byFH[c.name+string(fh)] = f
+		}
+		w.mu.Unlock()
+	}
 	return nil
 }
 

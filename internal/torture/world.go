@@ -251,6 +251,23 @@ const bootLimit = 90 * time.Second
 
 // Run tortures, and judges.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
+	r := &Report{Seed: cfg.Seed}
+	w, err := perform(ctx, cfg, func(ctx context.Context, w *world) (err error) {
+		for err == nil && ctx.Err() == nil && (r.Rounds == 0 || w.since() < cfg.Time) {
+			err = w.round(ctx, r)
+			r.Rounds++
+			if cfg.Stop && len(w.violations) > 0 {
+				break
+			}
+		}
+		return err
+	})
+	w.report(r)
+	return r, err
+}
+
+// perform builds a world, lets something happen in it, and takes it down.
+func perform(ctx context.Context, cfg Config, what func(context.Context, *world) error) (*world, error) {
 	if cfg.Round <= 0 {
 		cfg.Round = 40 * time.Second
 	}
@@ -266,16 +283,19 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	var watch sync.WaitGroup
 	watch.Go(func() { w.outages.watch(w.since, stop) })
 	err := w.build(ctx)
-	r := &Report{Seed: cfg.Seed}
-	for err == nil && ctx.Err() == nil && (r.Rounds == 0 || w.since() < cfg.Time) {
-		err = w.round(ctx, r)
-		r.Rounds++
-		if cfg.Stop && len(w.violations) > 0 {
-			break
+	// However it ends, as a test's story that fails: no process stays.
+	defer func() {
+		for _, p := range w.procs {
+			p.abort()
 		}
+	}()
+	if err == nil {
+		err = what(ctx, w)
 	}
 	for _, c := range w.clients {
-		c.up.Abandon()
+		if c.up != nil {
+			c.up.Abandon()
+		}
 	}
 	for _, name := range []string{"serve0", "serve1", "origin"} {
 		if p := w.procs[name]; p != nil {
@@ -289,8 +309,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	close(stop)
 	watch.Wait()
-	w.report(r)
-	return r, err
+	return w, err
 }
 
 func (w *world) report(r *Report) {
