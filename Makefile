@@ -36,14 +36,15 @@ unit:
 # Kernel clients in VMs, against the built program.
 e2e: build
 	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 40m -v ./internal/e2e
-	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 10m -v -run TestTorture ./internal/torture
+	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 10m -v -run 'TestTorture|TestStories' ./internal/torture
 
 # Real servers under clients, killed, stopped, cut off, with failing disks and wrong clocks, for TIME in each
-# way to run; the judge's report. SEED repeats a plan.
+# way to run (settings_test.go), with the judge's report; stories of partitions and reboots; broken builds that
+# must be caught. SEED repeats a plan.
 TIME ?= 10m
 SEED ?= 0
 torture: build
-	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 0 -v ./internal/torture -args -time $(TIME) -seed $(SEED)
+	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 0 -v ./internal/torture -args -all -time $(TIME) -seed $(SEED)
 
 bench: build
 	@scripts/bench/run

@@ -233,17 +233,23 @@ func delayed(s *stage) {
 	s.gets(a, 0)
 	for range 3 {
 		s.writes(a, 0)
+		fh, cell := a.c.files[stageFile], cellOf(stageFile, 0)
+		value, ok := a.read(cell, fh, 0)
+		if !ok {
+			s.t.Fatal("the cell cannot be read")
+		}
 		thaw := s.links["link serve0"].Freeze()
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			s.writesOnce(a, 0) // until the server is back
+			a.write(cell, fh, 0, value+1) // until the server is back
 		}()
 		rest(s.ctx, time.Second) // it is in the link by now; nothing tells
 		s.kill(s.serves[0])
 		s.boot(s.serves[0])
 		<-done
-		s.keeps(a, 0, "when its server restarted") // and writes
+		s.keeps(a, 0, "when its server restarted") // and writes: the same number, if what was delayed was refused
+		s.writes(a, 0)
 		thaw()
 		rest(s.ctx, time.Second) // what is to arrive has arrived; nothing tells
 		s.peeked()

@@ -15,6 +15,7 @@ var (
 	rough   = flag.Bool("rough", false, "outages that outlast leases, too")
 	plan    = flag.String("plan", "", "actions, with commas between them, in place of a drawn plan")
 	extra   = flag.String("serve", "", "more arguments of the re-export servers")
+	all     = flag.Bool("all", false, "every way to run the servers in turn, each for the time; otherwise the seed picks one")
 	verbose = flag.Bool("tell", false, "tell all that happens while it happens")
 )
 
@@ -32,10 +33,26 @@ func need(t *testing.T) string {
 
 // TestTorture is the whole. -args -time 10m -seed 7 -rough for more of it.
 func TestTorture(t *testing.T) {
-	cfg := Config{Binary: need(t), Dir: t.TempDir(), Seed: *seed, Time: *length, Rough: *rough, Serve: strings.Fields(*extra)}
-	if cfg.Seed == 0 {
-		cfg.Seed = Seed()
+	need(t)
+	first := *seed
+	if first == 0 {
+		first = Seed()
 	}
+	switch {
+	case *extra != "":
+		torture(t, first, setting{"given", strings.Fields(*extra), nil})
+	case *all:
+		for i := range settings {
+			s := first + uint64(i)
+			t.Run(of(s).name, func(t *testing.T) { torture(t, s, of(s)) })
+		}
+	default:
+		torture(t, first, of(first))
+	}
+}
+
+func torture(t *testing.T, seed uint64, x setting) {
+	cfg := Config{Binary: need(t), Dir: t.TempDir(), Seed: seed, Time: *length, Rough: *rough, Serve: x.serve, Origin: x.origin}
 	if *plan != "" {
 		cfg.Plan = strings.Split(*plan, ",")
 	}
@@ -43,7 +60,7 @@ func TestTorture(t *testing.T) {
 	if *verbose {
 		cfg.Log = os.Stderr
 	}
-	t.Logf("seed %d", cfg.Seed)
+	t.Logf("seed %d, %s: serve %v, origin %v", cfg.Seed, x.name, x.serve, x.origin)
 	r, err := Run(t.Context(), cfg)
 	if err != nil {
 		keep(t, cfg.Dir)
@@ -51,7 +68,7 @@ func TestTorture(t *testing.T) {
 	}
 	t.Log(r)
 	if len(r.Violations) > 0 {
-		t.Errorf("%d violations; again with -args -seed %d", len(r.Violations), cfg.Seed)
+		t.Errorf("%d violations; again with -args -seed %d, and with -serve, -plan or -rough as they were", len(r.Violations), cfg.Seed)
 		keep(t, cfg.Dir)
 	}
 	if r.Kills["serve"] < 10 && r.Took >= 30*time.Second && *plan == "" {
