@@ -168,7 +168,7 @@ func encodeLock(r *Lock) (key, value []byte, err error) {
 	if err := checkRanges(r.Ranges); err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(checkRanges(r.Held), checkRanges(r.Before)); err != nil {
+	if err := errors.Join(checkRanges(r.Held), checkRanges(r.Before), checkRanges(r.After)); err != nil {
 		return nil, nil, err
 	}
 	e := newEncoder(64 + len(r.OpenOwner.Client) + len(r.OpenOwner.Owner) + 11*len(r.Ranges))
@@ -187,6 +187,7 @@ func encodeLock(r *Lock) (key, value []byte, err error) {
 	e.bool(r.Reclaimed)
 	if e.bool(r.Pending); r.Pending {
 		e.ranges(r.Before)
+		e.ranges(r.After)
 	}
 	return key, e.b, nil
 }
@@ -212,6 +213,7 @@ func decodeLock(key, body []byte) (r *Lock, err error) {
 		r.Reclaimed = d.bool()
 		if r.Pending = d.bool(); r.Pending {
 			r.Before = d.ranges()
+			r.After = d.ranges()
 		}
 	}
 	return r, d.done()

@@ -91,9 +91,11 @@ type Lock struct {
 	// Held is the part of Ranges that waits for the client, after its own restart, to reclaim it.
 	Held      fs.RangeSet
 	Reclaimed bool
-	// Pending and Before are as for an open: a LOCK was on its way.
+	// Pending and Before are as for an open: a LOCK was on its way. After is what is held if it was granted,
+	// where that is less than Ranges: it asked for a read lock where there was a write lock.
 	Pending bool
 	Before  fs.RangeSet
+	After   fs.RangeSet
 }
 
 // A Secret can destroy or resume our state at an origin. It prints as "(secret)" by every verb, in

@@ -31,7 +31,7 @@ func samples() []any {
 		&OpenRecord{Owner: o, File: "file", Access: fs.ShareBoth, Deny: fs.ShareWrite, UID: 1, GID: math.MaxUint32, Groups: []uint32{4, 5}, Name: "ä/b", Epoch: 7, Since: since,
 			Stateid: Stateid{Other: [12]byte{1, 11: 2}, Seqid: math.MaxUint32}, Seen: 0x0a0e, LiveAccess: fs.ShareRead, LiveDeny: fs.ShareWrite, HeldAccess: fs.ShareBoth, HeldDeny: fs.ShareRead, Reclaimed: true, Pending: true, BeforeAccess: fs.ShareRead, BeforeDeny: fs.ShareWrite},
 		&OpenRecord{Owner: fs.Owner{Client: "c"}, File: "f", Epoch: 1},
-		&Lock{Owner: o, OpenOwner: fs.Owner{Client: o.Client, Owner: "oo"}, File: "file", Ranges: set, Epoch: 7, Since: since, Stateid: Stateid{Other: [12]byte{3}, Seqid: 1}, Held: set[:1], Reclaimed: true, Pending: true, Before: set[1:]},
+		&Lock{Owner: o, OpenOwner: fs.Owner{Client: o.Client, Owner: "oo"}, File: "file", Ranges: set, Epoch: 7, Since: since, Stateid: Stateid{Other: [12]byte{3}, Seqid: 1}, Held: set[:1], Reclaimed: true, Pending: true, Before: set[1:], After: set[:1]},
 		&Lock{Owner: o, OpenOwner: fs.Owner{Client: "other", Owner: "oo"}, File: "file", Ranges: fs.RangeSet{{Range: fs.Range{First: 5, Last: 5}, Type: fs.ReadLock}}, Epoch: 1},
 		&Upstream{Name: "filer", Secret: Secret{9, 8, 7}, OwnerID: []byte("id"), Verifier: [8]byte{7}, ClientID: 5, CsaSequence: 6, Sessions: [][16]byte{{1}, {2}},
 			ServerOwner: []byte("so"), ServerMinor: 3, Scope: []byte("sc"), ServerAddr: "192.0.2.2", Flags: 4, MachineName: "m", UID: 1, GID: 2, Groups: []uint32{3},

@@ -165,26 +165,35 @@ func (s *Server) restoreItem(ctx context.Context, i *state.RestoreItem) (lost in
 		return 1
 	}
 	for _, l := range i.Locks {
-		take := func(set fs.RangeSet) (has, gone fs.RangeSet, why error) {
-			for _, r := range set {
-				err := s.reclaim(ctx, x, func() error {
-					return x.Backend.Lock(ctx, cred, &fs.LockRequest{File: h, OpenOwner: i.Owner, LockOwner: l.Owner, Range: r.Range, Type: r.Type, Reclaim: true})
+		var has, gone fs.RangeSet
+		var why error
+		whole := true
+		for _, p := range l.Parts() {
+			got := fs.NoLock
+			var err error
+			for _, t := range p.Types {
+				err = s.reclaim(ctx, x, func() error {
+					return x.Backend.Lock(ctx, cred, &fs.LockRequest{File: h, OpenOwner: i.Owner, LockOwner: l.Owner, Range: p.Range, Type: t, Reclaim: true})
 				})
-				if err != nil {
-					gone, why = append(gone, r), err
-				} else {
-					has = append(has, r)
+				if err == nil {
+					got = t
+					break
 				}
 			}
-			return has, gone, why
-		}
-		_, gone, why := take(l.Ranges)
-		if len(gone) > 0 && l.Pending && ctx.Err() == nil {
-			// The LOCK that was on its way did not come to anything; what was there before it is asked for.
-			var has fs.RangeSet
-			if has, gone, why = take(l.Before); len(gone) == 0 && ctx.Err() == nil {
-				s.runEffects(s.state.LockNotGranted(i.File, l.Owner, has))
+			if whole = whole && got == p.Types[0]; got != fs.NoLock {
+				has = has.With(p.Range, got)
 			}
+			if got < p.Need {
+				gone, why = append(gone, fs.Lock{Range: p.Range, Type: p.Need}), err
+			}
+		}
+		if l.Pending && !whole && ctx.Err() == nil {
+			// The LOCK that was on its way made less of what was there, or did not come to anything.
+			keep := has
+			for _, k := range gone {
+				keep = keep.With(k.Range, k.Type) // until it is revoked
+			}
+			s.runEffects(s.state.LockNotGranted(i.File, l.Owner, keep))
 		}
 		if ctx.Err() != nil {
 			return lost

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -43,6 +44,33 @@ func anyOrder(t *testing.T, invisible bool) {
 			rt.Fatal(err)
 		}
 	})
+}
+
+// TestBrokenRulesAreSeen breaks the rules of an invisible restart, one at a time: the sim sees each.
+func TestBrokenRulesAreSeen(t *testing.T) {
+	outside := newWorker()
+	defer outside.stop()
+	gen := rapid.SliceOfN(rapid.Byte(), 200, 400)
+	for _, rule := range []string{"CLOSE first", "commit", "before"} {
+		t.Run(rule, func(t *testing.T) {
+			for seed := range 100 {
+				dir := t.TempDir()
+				choices := gen.Example(seed)
+				var err error
+				synctest.Test(t, func(t *testing.T) {
+					s := newSim(t, outside, dir, choices)
+					s.invisible, s.broken = true, rule
+					err = s.run()
+				})
+				if err != nil {
+					what, _, _ := strings.Cut(err.Error(), "\n")
+					t.Logf("seen in run %d: %s", seed+1, what)
+					return
+				}
+			}
+			t.Error("nobody saw it")
+		})
+	}
 }
 
 // worker runs what must not be in a synctest bubble: the journal has goroutines and timers of its own.
@@ -93,6 +121,7 @@ type sim struct {
 	calm    bool       // no more errors
 	// invisible: restarts are by kill -9 and clients do not see them. What was posted survives.
 	invisible bool
+	broken    string // a rule that is broken on purpose
 }
 
 // incarnation is one life of the server.
@@ -384,6 +413,14 @@ func (inc *incarnation) commit(b *journal.Batch) error {
 	if !inc.gate("commit") {
 		return errCrashed
 	}
+	if inc.broken == "commit" { // an answer that does not wait for it
+		go func() {
+			if inc.gate("late commit") {
+				_ = inc.flush(b)
+			}
+		}()
+		return nil
+	}
 	return inc.flush(b)
 }
 
@@ -402,6 +439,13 @@ func (inc *incarnation) flush(b *journal.Batch) (err error) {
 func (inc *incarnation) run(e *Effects) {
 	if !e.Empty() && inc.gate("effects") {
 		e.Run(context.Background(), inc)
+	}
+}
+
+// first is journal.Write, before the backend is asked.
+func (inc *incarnation) first(op string, b *journal.Batch) {
+	if inc.broken != op+" first" {
+		inc.Post(b)
 	}
 }
 
@@ -471,7 +515,7 @@ func (inc *incarnation) restoreItem(i *RestoreItem) {
 		return inc.origin.Open(&fs.OpenRequest{Owner: i.Owner, File: i.File, Access: a, Deny: d, Reclaim: true})
 	}
 	err := open(i.Access, i.Deny)
-	if err != nil && i.Pending {
+	if err != nil && i.Pending && inc.broken != "before" {
 		if i.BeforeAccess != 0 {
 			err = open(i.BeforeAccess, i.BeforeDeny)
 		}
@@ -487,22 +531,28 @@ func (inc *incarnation) restoreItem(i *RestoreItem) {
 		return
 	}
 	for _, l := range i.Locks {
-		take := func(set fs.RangeSet) (has, gone fs.RangeSet) {
-			for _, r := range set {
-				if inc.origin.Lock(&fs.LockRequest{File: i.File, OpenOwner: i.Owner, LockOwner: l.Owner, Range: r.Range, Type: r.Type, Reclaim: true}) == nil {
-					has = append(has, r)
-				} else {
-					gone = append(gone, r)
+		var has, gone fs.RangeSet
+		whole := true
+		for _, p := range l.Parts() {
+			got := fs.NoLock
+			for n, t := range p.Types {
+				if n > 0 && inc.broken == "before" {
+					break
+				}
+				if inc.origin.Lock(&fs.LockRequest{File: i.File, OpenOwner: i.Owner, LockOwner: l.Owner, Range: p.Range, Type: t, Reclaim: true}) == nil {
+					got = t
+					break
 				}
 			}
-			return has, gone
-		}
-		_, gone := take(l.Ranges)
-		if len(gone) > 0 && l.Pending {
-			var has fs.RangeSet
-			if has, gone = take(l.Before); len(gone) == 0 {
-				run(inc.srv.LockNotGranted(i.File, l.Owner, has))
+			if whole = whole && got == p.Types[0]; got != fs.NoLock {
+				has = has.With(p.Range, got)
 			}
+			if got < p.Need {
+				gone = append(gone, fs.Lock{Range: p.Range, Type: p.Need})
+			}
+		}
+		if l.Pending && !whole {
+			run(inc.srv.LockNotGranted(i.File, l.Owner, has))
 		}
 		if len(gone) > 0 {
 			inc.fail("I2: locks %v of %v on %v were not given back: %v", l.Ranges, l.Owner, i.File, gone)
@@ -734,7 +784,7 @@ func (c *simClient) unlock(owner string, f fs.Handle, r fs.Range) {
 		var eff *Effects
 		if err == nil {
 			var berr error
-			inc.Post(p.Batch) // journal.Write
+			inc.first("LOCKU", p.Batch)
 			if p.Call != CallNone {
 				berr = inc.Unlock(context.Background(), nil, p.Owner, p.File, p.Range)
 			}
@@ -773,7 +823,7 @@ func (c *simClient) close(owner string, f fs.Handle) {
 		if err != nil {
 			return nil, err
 		}
-		inc.Post(p.Batch) // journal.Write
+		inc.first("CLOSE", p.Batch)
 		_, eff, err := p.Settle(inc.CloseFile(context.Background(), p.Owner, p.File))
 		inc.record(eff)
 		c.know.Lock()
@@ -784,6 +834,36 @@ func (c *simClient) close(owner string, f fs.Handle) {
 			if err == nil && c.opens[k].Other == sid.Other {
 				delete(c.opens, k)
 			}
+		}
+		return eff, err
+	})
+}
+
+func (c *simClient) downgrade(owner string, f fs.Handle, access fs.Share) {
+	k := c.key(owner, f)
+	sid, there := c.opens[k]
+	if !there || c.busy[k] || c.modes[k]&access != access || c.modes[k] == access {
+		return
+	}
+	sid.Seqid = 0
+	c.busy[k] = true
+	c.modes[k] = access
+	c.compound(fmt.Sprintf("downgrade %s %s %d", owner, f, access), func(inc *incarnation, cl *Client) (*Effects, error) {
+		p, err := inc.srv.PrepareDowngrade(inc.ctx, cl, sid, f, access, 0)
+		var eff *Effects
+		if err == nil {
+			inc.first("OPEN_DOWNGRADE", p.Batch)
+			var berr error
+			if p.Call != CallNone {
+				berr = inc.Downgrade(context.Background(), p.Owner, p.File, p.Access, p.Deny)
+			}
+			_, eff, err = p.Settle(berr)
+			inc.record(eff)
+		}
+		c.know.Lock()
+		defer c.know.Unlock()
+		if !inc.dead() && c.c == cl {
+			c.busy[k] = false
 		}
 		return eff, err
 	})
@@ -895,7 +975,9 @@ func (s *sim) run() error {
 		case what < 3 && s.pick(8) == 7:
 			c.open(open, f, fs.ShareRead, fs.ShareWrite, false)
 		case what < 3:
-			c.open(open, f, fs.ShareBoth, 0, false)
+			c.open(open, f, fs.ShareRead+fs.Share(2*s.pick(2)), 0, false)
+		case what == 19:
+			c.downgrade(open, f, fs.ShareRead)
 		case what < 20:
 			if _, there := c.opens[c.key(open, f)]; !there {
 				c.open(open, f, fs.ShareBoth, 0, false)
@@ -925,6 +1007,9 @@ func (s *sim) run() error {
 			}
 		}
 		s.mix()
+		if s.invisible && s.bad == nil && s.pick(10) == 9 {
+			s.crash()
+		}
 		s.check()
 	}
 	s.end()

@@ -121,6 +121,9 @@ func (l *lock) describe(r *journal.Lock) {
 	}
 	if p := l.pend; p != nil {
 		r.Pending, r.Before = true, l.wanted()
+		if p.t == fs.ReadLock {
+			r.After = r.Before.With(p.r, p.t)
+		}
 		r.Held = r.Held.With(p.r, fs.NoLock)
 		switch {
 		case p.sid != nil:

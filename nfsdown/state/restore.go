@@ -48,7 +48,55 @@ type RestoreLock struct {
 	Owner   fs.Owner
 	Ranges  fs.RangeSet
 	Pending bool // as for the open
-	Before  fs.RangeSet
+	// Before and After are what there was before a LOCK that was on its way, and what there is if it made
+	// less of that (journal.Lock).
+	Before, After fs.RangeSet
+}
+
+// A RestorePart is a range that the backend is asked for by itself, so that none is asked for twice.
+type RestorePart struct {
+	Range fs.Range
+	Types []fs.LockType // to ask for, one after the other, until one is granted
+	Need  fs.LockType   // less is a loss; NoLock: the client was not told of any
+}
+
+// Parts are what l is made of. With a LOCK on its way these are the ranges that can differ by what became of it.
+func (l *RestoreLock) Parts() (list []RestorePart) {
+	for _, r := range l.Ranges {
+		if !l.Pending {
+			list = append(list, RestorePart{r.Range, []fs.LockType{r.Type}, r.Type})
+			continue
+		}
+		rest := fs.RangeSet{r}
+		for _, set := range []fs.RangeSet{l.Before, l.After} {
+			cut := fs.RangeSet{}
+			for _, k := range rest {
+				cut = append(cut, overlapOf(set, k.Range)...)
+				cut = append(cut, minus(fs.RangeSet{k}, set)...)
+			}
+			rest = cut
+		}
+		for _, k := range rest {
+			before, after := typeAt(l.Before, k.Range), r.Type
+			if len(l.After) > 0 {
+				after = typeAt(l.After, k.Range)
+			}
+			p := RestorePart{Range: k.Range, Types: []fs.LockType{r.Type}, Need: min(before, after)}
+			if r.Type == fs.WriteLock && (before == fs.ReadLock || after == fs.ReadLock) {
+				p.Types = append(p.Types, fs.ReadLock)
+			}
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// typeAt is what a set has of a range that none of its ends divides.
+func typeAt(set fs.RangeSet, r fs.Range) fs.LockType {
+	if l := overlapOf(set, r); len(l) > 0 {
+		return l[0].Type
+	}
+	return fs.NoLock
 }
 
 // Restoring tells whether the backend is still being asked for what the clients have.
@@ -242,7 +290,7 @@ func (o *open) item(opens map[OwnerFile]*journal.OpenRecord, locks map[OwnerFile
 		if set := l.wanted(); len(set) > 0 {
 			k := RestoreLock{Owner: l.owner, Ranges: set}
 			if r := locks[OwnerFile{l.owner, o.file.handle}]; r != nil {
-				k.Pending, k.Before = true, r.Before
+				k.Pending, k.Before, k.After = true, r.Before, r.After
 			}
 			i.Locks = append(i.Locks, k)
 		}
