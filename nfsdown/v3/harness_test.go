@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,11 +26,19 @@ type world struct {
 	down *nfsdown.Server
 	v3   *Server
 	addr string
+	// hook, if not nil, is asked before each operation of fs.
+	hook atomic.Pointer[func(op string) error]
 }
 
 func newWorld(t testing.TB, edit func(*nfsdown.Config)) *world {
 	t.Helper()
 	w := &world{t: t, fs: memfs.New()}
+	w.fs.Hook = func(_ context.Context, op string) error {
+		if f := w.hook.Load(); f != nil {
+			return (*f)(op)
+		}
+		return nil
+	}
 	cfg := nfsdown.Config{Logger: quiet, Exports: []nfsdown.Export{
 		{Path: "/data", Backend: w.fs, Clients: []nfsdown.ClientRule{{Pattern: "*", Access: nfsdown.Access{RW: true, Squash: nfsdown.NoRootSquash}}}},
 	}}

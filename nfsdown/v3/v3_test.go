@@ -448,7 +448,8 @@ func TestJukebox(t *testing.T) {
 	w := newWorld(t, nil)
 	p := w.peer(0)
 	root := p.root()
-	w.fs.Hook = func(_ context.Context, op string) error { return fs.E(op, fs.Delay, nil) }
+	delay := func(op string) error { return fs.E(op, fs.Delay, nil) }
+	w.hook.Store(&delay)
 	want(t, "GETATTR", call3[*nfs3.GetattrRes](p, nfs3.ProcGetattr, &nfs3.FHArgs{FH: root}).Status, nfs3.ErrJukebox)
 	want(t, "MKDIR", call3[*nfs3.CreateRes](p, nfs3.ProcMkdir, &nfs3.MkdirArgs{Where: nfs3.Dirop{Dir: root, Name: "x"}}).Status, nfs3.ErrJukebox)
 }
