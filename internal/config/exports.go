@@ -221,7 +221,7 @@ func (e *Export) options(c *ExportClient, list string) error {
 			if has {
 				return fmt.Errorf("option %s takes no value", key)
 			}
-			return fmt.Errorf("option %s needs a value, as %s=...", key, key)
+			return fmt.Errorf("option %s needs a value, as in %s=VALUE", key, key)
 		}
 		switch key {
 		case "rw":

@@ -266,7 +266,7 @@ func TestServerReboots(t *testing.T) {
 func TestInvisibleRestart(t *testing.T) {
 	w := newWorld(t)
 	w.restore = true
-	a, b := w.peer("alice"), w.peer("bob")
+	a := w.peer("alice")
 	f := w.file("f")
 	want(t, "lock", a.lock(f, 1, 0, 10, how{}), nlm.Granted)
 	w.reboot()
@@ -276,7 +276,8 @@ func TestInvisibleRestart(t *testing.T) {
 	if c := w.hear(); c.prog != nlm.NSMProgram {
 		t.Errorf("alice hears %+v", c)
 	}
-	a, b = w.peer("alice"), w.peer("bob")
+	a = w.peer("alice")
+	b := w.peer("bob")
 	want(t, "a rival", b.lock(f, 1, 0, 1, how{}), nlm.DeniedGrace)
 	want(t, "reclaim", a.lock(f, 1, 0, 10, how{reclaim: true}), nlm.Granted)
 	until(t, "grace is over, as all is reclaimed", func() bool { return w.down.Phase() == state.GraceOver })
