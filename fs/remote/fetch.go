@@ -74,7 +74,10 @@ func (r *Remote) plan(ctx context.Context, f *dataFile, rd *reader, obj *diskcac
 			pos = start
 			continue
 		}
-		x, joined := r.startFetch(f, rd, start, min(stop, start-start%diskcache.BlockSize+limit), pos, false)
+		x, joined := r.startFetch(f, rd, obj, start, min(stop, start-start%diskcache.BlockSize+limit), pos, false)
+		if x == nil {
+			continue // it has come meanwhile
+		}
 		if joined {
 			r.data.c.joined.Add(uint64(min(x.stop, end) - pos))
 		}
@@ -93,8 +96,9 @@ func (r *Remote) wholeFile() int64 {
 }
 
 // startFetch gives the fetch that has the byte at pos, or starts one of [start, stop), or less of it if
-// another has the rest. The caller gets a reference.
-func (r *Remote) startFetch(f *dataFile, rd *reader, start, stop, pos int64, ahead bool) (x *fetch, joined bool) {
+// another has the rest. The caller gets a reference. nil: the byte has come into the cache since the caller
+// looked there.
+func (r *Remote) startFetch(f *dataFile, rd *reader, obj *diskcache.Object, start, stop, pos int64, ahead bool) (x *fetch, joined bool) {
 	f.mu.Lock()
 	for _, x := range f.fetches {
 		if x.change != rd.v.attr.Change || x.seq < rd.v.seq {
@@ -108,6 +112,11 @@ func (r *Remote) startFetch(f *dataFile, rd *reader, start, stop, pos int64, ahe
 		if x.start > pos {
 			stop = min(stop, x.start)
 		}
+	}
+	// A fetch leaves the list after it has stored what it got, so what is not in the list and not there is missing.
+	if missing, _ := obj.NextMissing(pos, pos+1, rd.v.seq); missing > pos {
+		f.mu.Unlock()
+		return nil, false
 	}
 	x = &fetch{start: start, stop: stop, change: rd.v.attr.Change, seq: r.cache.begin(), writes: f.writes.Load(), ahead: ahead, done: make(chan struct{})}
 	x.buf = rpc.GetBuffer(int(stop - start))

@@ -101,7 +101,10 @@ func (r *Remote) readAhead(f *dataFile, rd *reader, obj *diskcache.Object, off, 
 			if cut > stop {
 				_, cut = obj.NextMissing(start, cut, rd.v.seq)
 			}
-			x, joined := r.startFetch(f, rd, start, cut, start, true)
+			x, joined := r.startFetch(f, rd, obj, start, cut, start, true)
+			if x == nil {
+				break // it has come meanwhile: look again
+			}
 			if !joined {
 				n := x.stop - x.start
 				d.inFlight.Add(n)

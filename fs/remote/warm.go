@@ -139,7 +139,10 @@ func (r *Remote) Warm(ctx context.Context, cred *fs.Cred, h fs.Handle, fetched f
 			break
 		}
 		stop = min(stop, start-start%limit+limit)
-		x, _ := r.startFetch(f, rd, start, stop, start, true)
+		x, _ := r.startFetch(f, rd, obj, start, stop, start, true)
+		if x == nil {
+			continue // it has come meanwhile
+		}
 		missed += x.stop - start
 		pos = x.stop
 		if under = append(under, x); int64(len(under))*limit >= warmAhead {
