@@ -299,12 +299,12 @@ func TestDowngradeIsWrittenFirst(t *testing.T) {
 		return snap.Opens[0].LiveAccess | snap.Opens[0].Access
 	}
 	for _, refuse := range []error{fs.E("OPEN", fs.Delay, nil), nil} {
-		asked := fs.Share(0)
+		var asked atomic.Uint32 // what the journal said then
 		w.reboot(func(_ context.Context, op string) error {
 			if op != "Downgrade" {
 				return nil
 			}
-			asked = recorded()
+			asked.Store(uint32(recorded()))
 			return refuse
 		})
 		p.again()
@@ -318,8 +318,8 @@ func TestDowngradeIsWrittenFirst(t *testing.T) {
 		} else if p.ok(put(fh), args); recorded() != fs.ShareRead {
 			t.Errorf("after it the journal says %v", recorded())
 		}
-		if asked != fs.ShareRead {
-			t.Errorf("when the backend was asked the journal said %v", asked)
+		if got := fs.Share(asked.Load()); got != fs.ShareRead {
+			t.Errorf("when the backend was asked the journal said %v", got)
 		}
 	}
 	// Dying in the middle, the open is what the client wanted, and its request may come again.

@@ -971,7 +971,9 @@ func (s *sim) run() error {
 		o := s.pick(2)
 		open, f := fmt.Sprint("o", o), fs.Handle(fmt.Sprint("f", s.pick(2)))
 		lock := fmt.Sprint("l", 2*o+s.pick(2))
-		switch what := s.pick(32); {
+		what := s.pick(32)
+		c.know.Lock() // what of its requests still runs may come to its end meanwhile
+		switch {
 		case what < 3 && s.pick(8) == 7:
 			c.open(open, f, fs.ShareRead, fs.ShareWrite, false)
 		case what < 3:
@@ -988,6 +990,10 @@ func (s *sim) run() error {
 			c.unlock(lock, f, s.simRange())
 		case what < 28:
 			c.close(open, f)
+		}
+		c.know.Unlock()
+		switch {
+		case what < 28:
 		case what < 29:
 			s.inc.spawn(s.inc.srv.Expire())
 		case what < 30:
