@@ -52,7 +52,14 @@ func TestDelegationFromKnfsd(t *testing.T) {
 	var held struct {
 		Items []struct{ Type, Side, State string }
 	}
-	reader.query(&held, "delegs")
+	// The server delegates nothing until it has tried the back channel.
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		reader.query(&held, "delegs")
+		if len(held.Items) > 0 || time.Now().After(deadline) {
+			break
+		}
+		must(t, "before", read(), "one")
+	}
 	if len(held.Items) != 1 || held.Items[0].Type != "read" || held.Items[0].Side != "origin" || held.Items[0].State != "held" {
 		t.Fatalf("delegs: %+v", held)
 	}
