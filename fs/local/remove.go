@@ -58,14 +58,7 @@ func (b *Backend) remove(ctx context.Context, cred *fs.Cred, dir fs.Handle, name
 	if err := b.removed(victim, dir, name); err != nil {
 		return change, err
 	}
-	if err := b.syncDirs(ctx, dir); err != nil {
-		return change, err
-	}
-	after, err := b.stat(d.fd)
-	if err != nil {
-		return change, err
-	}
-	return fs.ChangeInfo{Before: before.Change, After: after.Change}, nil
+	return b.changed(ctx, d.fd, dir, before)
 }
 
 // removed forgets what fd, which was at dir, name, is known for. It may be another file than the one
@@ -95,4 +88,16 @@ func (b *Backend) removed(fd int, dir fs.Handle, name string) error {
 		b.files.forget(h)
 	}
 	return nil
+}
+
+// changed makes a change of a directory durable, and tells of it; fd is the directory, before how it was.
+func (b *Backend) changed(ctx context.Context, fd int, dir fs.Handle, before *fs.Attr) (fs.ChangeInfo, error) {
+	if err := b.syncDirs(ctx, dir); err != nil {
+		return fs.ChangeInfo{}, err
+	}
+	after, err := b.stat(fd)
+	if err != nil {
+		return fs.ChangeInfo{}, err
+	}
+	return fs.ChangeInfo{Before: before.Change, After: after.Change}, nil
 }

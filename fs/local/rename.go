@@ -186,12 +186,5 @@ func (b *Backend) link(ctx context.Context, cred *fs.Cred, file, dir fs.Handle, 
 			return change, err
 		}
 	}
-	if err := b.syncDirs(ctx, dir); err != nil {
-		return change, err
-	}
-	after, err := b.stat(d.fd)
-	if err != nil {
-		return change, err
-	}
-	return fs.ChangeInfo{Before: before.Change, After: after.Change}, nil
+	return b.changed(ctx, d.fd, dir, before)
 }

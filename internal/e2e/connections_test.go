@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,14 +132,7 @@ func closed(c net.Conn) error {
 // HOLDFAST_CONNECTIONS is how many; 10,000 is the figure to quote.
 func TestBadConnections(t *testing.T) {
 	need(t)
-	count := 700
-	if s := os.Getenv("HOLDFAST_CONNECTIONS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		count = n
-	}
+	count := howMany(t, "HOLDFAST_CONNECTIONS", 700)
 	export := scratch(t, "export")
 	if err := os.WriteFile(filepath.Join(export, "f"), nil, 0o666); err != nil {
 		t.Fatal(err)

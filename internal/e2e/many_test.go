@@ -50,19 +50,26 @@ func dataDir(t *testing.T, c *nfsup.Client) nfs4.FH {
 	return fh
 }
 
+// howMany is a number from the environment, or usual.
+func howMany(t *testing.T, name string, usual int) int {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
 // TestManyLocks holds many locks, kills the re-export server, and tells how long it takes until the
 // first and the last of them is reclaimed. HOLDFAST_LOCKS is how many, 100,000 is the figure to quote; a
 // quarter as many owners have four each.
 func TestManyLocks(t *testing.T) {
 	need(t)
-	locks := 10_000
-	if s := os.Getenv("HOLDFAST_LOCKS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		locks = n
-	}
+	locks := howMany(t, "HOLDFAST_LOCKS", 10_000)
 	const files, workers = 100, 64
 	owners := max(locks/4, 1)
 	dir := scratch(t, "export")
