@@ -73,6 +73,7 @@ func (s *Server) compound(cn *conn, rc *rpc.Conn, call *rpc.InCall) {
 		return
 	}
 	defer leave()
+	ctx = fs.Begin(ctx)
 	// An error means that the reply could not be encoded; the peer was told SYSTEM_ERR.
 	if err := call.Reply(func(e *xdr.Codec) { c.run(ctx, e, &h, args) }); err != nil {
 		s.log.Error("compound could not be answered", "client", cn.addr, "err", err)

@@ -124,12 +124,17 @@ func (c *client) localMounts(ctx context.Context) (map[string][]*later, error) {
 		if err := os.MkdirAll(m.Dir, 0o755); err != nil && !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, os.ErrExist) {
 			return nil, err
 		}
+		keep, err := c.kernelKeeps(m.Origin)
+		if err != nil {
+			return nil, withExit(exitUsage, err)
+		}
 		b := &later{}
 		if r := c.origins[m.Origin]; r != nil {
 			b.set(r)
 		}
 		mnt, err := fuse.Mount(ctx, fuse.Config{
 			Dir: m.Dir, Backend: b, Fence: c.fence, Incarnation: incarnation, AllowOther: m.AllowOther,
+			AttrTimeout: keep, EntryTimeout: keep,
 			FSName: "holdfast:" + m.Origin, Logger: c.in.log,
 		})
 		if err != nil {
@@ -139,6 +144,26 @@ func (c *client) localMounts(ctx context.Context) (map[string][]*later, error) {
 		backends[m.Origin] = append(backends[m.Origin], b)
 	}
 	return backends, nil
+}
+
+// immutableKeep is how long the kernel may use what it knows of an immutable tree without asking us. Changes by
+// us, and any that we hear of, cut it short.
+const immutableKeep = time.Hour
+
+// kernelKeeps is how long the kernel may use attributes and names of an origin without asking.
+func (c *client) kernelKeeps(origin string) (time.Duration, error) {
+	for i := range c.in.cfg.Origins {
+		if o := &c.in.cfg.Origins[i]; o.Name == origin {
+			opt, err := o.ParseOptions()
+			if err != nil {
+				return 0, err
+			}
+			if c.consistency(opt) == remote.Immutable {
+				return immutableKeep, nil
+			}
+		}
+	}
+	return 0, nil
 }
 
 // connect mounts the origins. An origin that does not answer is tried again for ever, because a
@@ -162,7 +187,7 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 			Name:   o.Name, Server: o.Addr(opt), Path: o.Path, Minor: opt.Minor, NConnect: opt.NConnect,
 			Journal: c.in.journal, Recovery: remote.Recovery(c.in.cfg.Recovery.Value), Reexport: reexport, Retain: true,
 			Clients: clients, Dead: c.dead, Delegations: delegatePolicy[c.in.cfg.Delegs.Value],
-			Times: remote.AttrTimes{RegMin: opt.AcRegMin, RegMax: opt.AcRegMax, DirMin: opt.AcDirMin, DirMax: opt.AcDirMax},
+			Consistency: c.consistency(opt), RelaxedAge: c.in.cfg.RelaxedAge.Std(), Times: attrTimes(opt),
 			Store: c.store, Away: remote.Away(cmp.Or(opt.Away, c.in.cfg.OriginAway.Value)),
 			Soft: !opt.Hard, SoftTime: opt.Timeout, Logger: c.in.log,
 		}
@@ -198,6 +223,25 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 		}
 	}
 	return nil
+}
+
+// consistency is the mode of an origin: its own, or that of all.
+func (c *client) consistency(opt config.Options) remote.Consistency {
+	return remote.Consistency(cmp.Or(opt.Consistency, c.in.cfg.Consistency.Value))
+}
+
+// attrTimes are the ages that the options give; zero leaves them to the mode.
+func attrTimes(opt config.Options) remote.AttrTimes {
+	if !opt.Ages {
+		return remote.AttrTimes{}
+	}
+	of := func(d time.Duration) time.Duration {
+		if d == 0 {
+			return -1 // none
+		}
+		return d
+	}
+	return remote.AttrTimes{RegMin: of(opt.AcRegMin), RegMax: of(opt.AcRegMax), DirMin: of(opt.AcDirMin), DirMax: of(opt.AcDirMax)}
 }
 
 // dead ends an instance that may not speak to an origin in its own name any more: another one does.

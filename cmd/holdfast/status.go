@@ -191,6 +191,7 @@ func (v *statusView) text() string {
 	for _, o := range v.Origins {
 		p("origin    %s at %s  4.%d  rtt %s  lease %s (%s left)  %d connections", o.Name, o.Addr, o.Minor, shortTime(o.RTT), ago(o.Lease), ago(time.Until(o.LeaseExpires)), o.Connections)
 		p("          %s  a reboot may take %s  recovery %s, %s  %d clients there", friendlyText(o.Retain), ago(o.Budget), o.Came, o.Phase, o.Clients)
+		p("          consistency %s", consistencyText(&o))
 		if o.Lost != "" {
 			p("          nothing can be reclaimed: %s", o.Lost)
 		}
@@ -230,6 +231,17 @@ func friendlyText(retain bool) string {
 		return "friendly: it said that it holds our locks over our restart"
 	}
 	return "it did not say that it holds our locks over our restart"
+}
+
+// consistencyText says what clients may see.
+func consistencyText(o *remote.Report) string {
+	switch o.Consistency {
+	case remote.Strict:
+		return "strict: each open, lookup and getattr asks the origin"
+	case remote.Immutable:
+		return "immutable: nothing is asked for twice"
+	}
+	return fmt.Sprintf("%s: files are at most %s old, directories %s", o.Consistency, ago(o.AgeFiles), ago(o.AgeDirs))
 }
 
 // shortTime prints a round trip.

@@ -46,6 +46,34 @@ func TestChangeByOthersIsSeen(t *testing.T) {
 	eventually(t, "the name is gone", func() bool { return c.do(command{Op: "stat", Path: dir + "/file"}).Errno == unix.ENOENT })
 }
 
+// A change by an end client of the same server is a change by others for the kernel here; one that came from
+// this mount is none, and costs no pages.
+func TestChangeHereByOthersIsSeen(t *testing.T) {
+	b := newMem()
+	f := b.make("file", "one", 0644)
+	m, dir := mountMem(t, b, func(c *Config) { c.AttrTimeout, c.EntryTimeout = time.Hour, time.Hour })
+	c := newClient(t)
+	fd := c.open(dir+"/file", unix.O_RDONLY)
+	c.must(command{Op: "read", FD: fd, Len: 100})
+	var _ fs.ChangeListener = listener{m.s}
+	h := b.handle(f.id)
+
+	b.set(f, "two", false)
+	sent := m.Status().Invalidations
+	listener{m.s}.ChangedHere(h, m.s)
+	if r := c.must(command{Op: "read", FD: fd, Len: 100}); r.Data != "one" || m.Status().Invalidations != sent {
+		t.Errorf("%q: the mount's own change was told to the kernel", r.Data)
+	}
+	listener{m.s}.ChangedHere(h, nil)
+	eventually(t, "new data", func() bool { return c.must(command{Op: "read", FD: fd, Len: 100}).Data == "two" })
+
+	// The backend hears from us who we are.
+	c.must(command{Op: "stat", Path: dir + "/file"})
+	if got := b.lastSource(); got != any(m.s) {
+		t.Errorf("a request came from %v", got)
+	}
+}
+
 // I6: what is read after an open is what a fresh client would read after it, and an open of an
 // unchanged file reads from memory.
 func TestI6PagesOverOpens(t *testing.T) {

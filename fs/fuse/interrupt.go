@@ -36,7 +36,7 @@ type request struct {
 
 // begin makes a request; end must follow.
 func (s *server) begin(intr <-chan struct{}, head *gofuse.InHeader) *request {
-	return &request{Context: s.ctx, srv: s, head: head, intr: intr}
+	return &request{Context: fs.Begin(s.ctx), srv: s, head: head, intr: intr}
 }
 
 // end answers the request: it gives up everything that was started with it as context.

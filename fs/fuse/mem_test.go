@@ -14,6 +14,7 @@ import (
 // memBackend is a file system in memory that behaves as an origin behind NFS: a removed file is gone,
 // open or not (unless keepsOpen), locks are per owner and file, and news comes through a Listener.
 type memBackend struct {
+	source    any // of the last request; guarded by mu
 	keepsOpen bool
 	mayNotify bool
 	// hook, if set, is called before each operation without a lock; its error is the answer.
@@ -76,10 +77,18 @@ func (b *memBackend) start(ctx context.Context, op string, cred *fs.Cred) error 
 	}
 	b.mu.Lock()
 	b.calls[op]++
+	b.source = fs.SourceOf(ctx)
 	if cred != nil {
 		b.creds[op] = cred
 	}
 	return nil
+}
+
+// lastSource is whom the last request came from.
+func (b *memBackend) lastSource() any {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.source
 }
 
 func (b *memBackend) count(op string) int {

@@ -136,7 +136,6 @@ func newServer(ctx context.Context, cfg *Config, log *slog.Logger) *server {
 		hides:         !cfg.KeepsOpen,
 		tag:           fmt.Sprintf("%x", cfg.Incarnation[:4]),
 		log:           log,
-		ctx:           ctx,
 		quit:          make(chan struct{}),
 		table:         newTable(),
 		reclaim:       reclaimGate{turn: make(chan struct{}, 1)},
@@ -144,6 +143,7 @@ func newServer(ctx context.Context, cfg *Config, log *slog.Logger) *server {
 		owners:        make(map[fs.Owner]*lockOwner),
 		waiters:       make(map[fs.Handle]map[*lockWaiter]struct{}),
 	}
+	s.ctx = fs.From(ctx, s)
 	s.xattrs, _ = cfg.Backend.(fs.Xattrs)
 	s.sparse, _ = cfg.Backend.(fs.Sparse)
 	s.copier, _ = cfg.Backend.(fs.Copier)

@@ -17,6 +17,13 @@ func (l listener) LockAvailable(file fs.Handle, lockOwner fs.Owner, _ fs.Range) 
 	l.s.wakeWaiters(file, lockOwner)
 }
 
+// ChangedHere is Changed for what others did through the backend. What came from this mount the kernel knows.
+func (l listener) ChangedHere(file fs.Handle, source any) {
+	if source != any(l.s) {
+		l.Changed(file)
+	}
+}
+
 // Changed makes the kernel forget what it has of a file.
 func (l listener) Changed(file fs.Handle) {
 	if n := l.s.table.find(file); n != nil {

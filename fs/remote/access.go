@@ -19,7 +19,7 @@ func (r *Remote) Access(ctx context.Context, cred *fs.Cred, h fs.Handle, want ui
 		return 0, err
 	}
 	key := credKey(cred)
-	if granted, ok := r.cache.access(h, key, want, r.now()); ok {
+	if granted, ok := r.cache.access(h, key, want, r.view(ctx)); ok {
 		r.cache.counters.accessHits.Add(1)
 		return granted, nil
 	}

@@ -66,9 +66,9 @@ func (r *Remote) SetACL(ctx context.Context, cred *fs.Cred, h fs.Handle, acl []f
 		return err
 	})
 	if err != nil {
-		r.cache.failChange(h, true)
+		r.failChange(ctx, h, true)
 		return r.fail("SETATTR", err, h)
 	}
-	r.endChange(&ch)
+	r.endChange(ctx, &ch)
 	return nil
 }

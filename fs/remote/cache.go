@@ -16,6 +16,7 @@ import (
 // do, a link's target, and of a directory the entries that were looked up and the pages that were
 // read. The rules:
 //
+//   - How old an answer may be says the mode (consistency.go); what follows is the default.
 //   - Attributes are good for acregmin to acregmax (acdirmin to acdirmax), twice as long each time
 //     they are found unchanged, as nfs(5) has it.
 //   - Names and pages are good while the directory's attributes are, and only beside the change
@@ -29,9 +30,9 @@ import (
 // Everything is bounded by weight, least recently used first. What must not be evicted is not here.
 type cache struct {
 	times  AttrTimes
+	mode   Consistency
 	seed   maphash.Seed
 	shards [cacheShards]shard
-	clock  atomic.Uint64 // numbers requests and answers
 
 	counters cacheCounters
 }
@@ -89,7 +90,8 @@ type node struct {
 	attr    *fs.Attr // replaced, never changed
 	fresh   time.Time
 	timeo   time.Duration
-	settled uint64 // when attr came in, by cache.clock
+	settled uint64 // when attr came in, by fs.Tick
+	asked   uint64 // when the request began that brought it
 
 	access map[string]accessBits
 	link   *string
@@ -128,7 +130,7 @@ const maxPages = 4
 
 func newCache(times AttrTimes, limit int) *cache {
 	times.setDefaults()
-	c := &cache{times: times, seed: maphash.MakeSeed()}
+	c := &cache{times: times, mode: CloseToOpen, seed: maphash.MakeSeed()}
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.nodes = make(map[fs.Handle]*node)
@@ -143,7 +145,7 @@ func (c *cache) shard(h fs.Handle) *shard {
 }
 
 // begin numbers a request that is about to be sent.
-func (c *cache) begin() uint64 { return c.clock.Add(1) }
+func (c *cache) begin() uint64 { return fs.Tick() }
 
 // credKey is a credential as a map key: all that a decision can depend on.
 func credKey(cred *fs.Cred) string {
@@ -237,21 +239,19 @@ func (s *shard) dropAccess(n *node) {
 	n.access = nil
 }
 
-// getAttr returns attributes that are fresh.
-func (c *cache) getAttr(h fs.Handle, now time.Time) *fs.Attr {
+// getAttr returns attributes that are good for a request.
+func (c *cache) getAttr(h fs.Handle, v view) *fs.Attr {
 	s := c.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.get(h)
-	if n == nil || !n.isFresh(now) {
+	if n == nil || !c.current(n, v) {
 		c.counters.attrMisses.Add(1)
 		return nil
 	}
 	c.counters.attrHits.Add(1)
 	return n.attr
 }
-
-func (n *node) isFresh(now time.Time) bool { return n.attr != nil && now.Before(n.fresh) }
 
 // exact returns attributes that were true when they came and that no change of ours is about to make
 // old: they are true now if nobody else can have changed the file since, whatever their age.
@@ -342,19 +342,19 @@ func (c *cache) take(s *shard, n *node, a *fs.Attr, start uint64, now time.Time)
 		s.dropNames(n)
 		n.namesAt = a.Change
 	}
-	c.settle(n, a, old != nil && old.Change == a.Change, now)
+	c.settle(n, a, old != nil && old.Change == a.Change, start, now)
 	return foreign
 }
 
 // settle puts attributes in place and says how long they are good.
-func (c *cache) settle(n *node, a *fs.Attr, unchanged bool, now time.Time) {
+func (c *cache) settle(n *node, a *fs.Attr, unchanged bool, start uint64, now time.Time) {
 	low, high := c.times.of(a.Type)
 	if unchanged && n.timeo > 0 {
 		n.timeo = min(n.timeo*2, high)
 	} else {
 		n.timeo = low
 	}
-	n.attr, n.fresh, n.settled = a, now.Add(n.timeo), c.clock.Add(1)
+	n.attr, n.fresh, n.settled, n.asked = a, now.Add(n.timeo), fs.Tick(), start
 }
 
 // beginChange says that a request of ours that changes the file is about to be sent.
@@ -434,7 +434,7 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 			n.namesAt = ch.attr.Change
 			n.burst.saw(ch.attr.Change, ch.attr.Change)
 		}
-		c.settle(n, ch.attr, false, now)
+		c.settle(n, ch.attr, false, ch.start, now)
 	case ch.attr == nil && old != nil:
 		// The change attribute moved and the rest is unknown. The copy is stale from the start, but it
 		// remembers how far our own doing goes, and keeps names that are known to be good.
@@ -544,7 +544,9 @@ func (c *cache) staleAll() {
 		s := &c.shards[i]
 		s.mu.Lock()
 		for _, n := range s.nodes {
-			n.fresh = time.Time{}
+			if c.mode != Immutable {
+				n.fresh = time.Time{}
+			}
 			n.verfOK = false
 		}
 		s.mu.Unlock()

@@ -20,7 +20,7 @@ func TestAttributesAgeAsNFSHasIt(t *testing.T) {
 	good := func() time.Duration {
 		c.seen("f", attrAt(1), c.begin(), now)
 		d := time.Duration(0)
-		for c.getAttr("f", now.Add(d)) != nil {
+		for c.getAttr("f", view{now: now.Add(d)}) != nil {
 			d += time.Second
 		}
 		now = now.Add(d)
@@ -32,12 +32,12 @@ func TestAttributesAgeAsNFSHasIt(t *testing.T) {
 		}
 	}
 	c.seen("f", attrAt(2), c.begin(), now)
-	if c.getAttr("f", now.Add(3*time.Second)) != nil {
+	if c.getAttr("f", view{now: now.Add(3 * time.Second)}) != nil {
 		t.Error("after a change they are good for more than acregmin")
 	}
 	off := newCache(AttrTimes{RegMin: -1, RegMax: -1, DirMin: -1, DirMax: -1}, 1000)
 	off.seen("f", attrAt(1), off.begin(), now)
-	if off.getAttr("f", now) != nil {
+	if off.getAttr("f", view{now: now}) != nil {
 		t.Error("noac caches")
 	}
 }
@@ -107,7 +107,7 @@ func TestAnOvertakenAnswerBringsNothingOldBack(t *testing.T) {
 	if c.seen("f", attrAt(10), slow, t0) {
 		t.Error("an old answer is taken for a change")
 	}
-	if a := c.getAttr("f", t0); a != nil {
+	if a := c.getAttr("f", view{now: t0}); a != nil {
 		t.Errorf("after two answers out of order, change %d is good", a.Change)
 	}
 	if a := c.lastAttr("f"); a.Change != 11 {
@@ -123,7 +123,7 @@ func TestNamesBelongToOneStateOfTheDirectory(t *testing.T) {
 	c.addName("d", "a", "A", 1)
 	c.addName("d", "none", "", 1)
 	c.addName("d", "late", "L", 0) // its LOOKUP saw an older directory
-	hit := func(name, cred string) (fs.Handle, bool) { return c.lookup("d", name, cred, t0) }
+	hit := func(name, cred string) (fs.Handle, bool) { return c.lookup("d", name, cred, view{now: t0}) }
 
 	if h, ok := hit("a", "alice"); !ok || h != "A" {
 		t.Errorf("a is %q, %v", h, ok)
@@ -137,7 +137,7 @@ func TestNamesBelongToOneStateOfTheDirectory(t *testing.T) {
 	if _, ok := hit("a", "bob"); ok {
 		t.Error("a hit for a credential that is not known to have search permission")
 	}
-	if _, ok := c.lookup("d", "a", "alice", t0.Add(time.Hour)); ok {
+	if _, ok := c.lookup("d", "a", "alice", view{now: t0.Add(time.Hour)}); ok {
 		t.Error("a hit beside attributes that are old")
 	}
 	see(1)
@@ -171,33 +171,33 @@ func TestDecisionsAreOnesOwn(t *testing.T) {
 	c := newCache(AttrTimes{}, 1000)
 	c.seen("f", attrAt(1), c.begin(), t0)
 	c.addAccess("f", "alice", fs.AccessRead|fs.AccessModify, fs.AccessRead, 1)
-	if g, ok := c.access("f", "alice", fs.AccessRead|fs.AccessModify, t0); !ok || g != fs.AccessRead {
+	if g, ok := c.access("f", "alice", fs.AccessRead|fs.AccessModify, view{now: t0}); !ok || g != fs.AccessRead {
 		t.Errorf("granted %x, %v", g, ok)
 	}
-	if _, ok := c.access("f", "alice", fs.AccessExecute, t0); ok {
+	if _, ok := c.access("f", "alice", fs.AccessExecute, view{now: t0}); ok {
 		t.Error("a bit that was never asked for is answered")
 	}
-	if _, ok := c.access("f", "bob", fs.AccessRead, t0); ok {
+	if _, ok := c.access("f", "bob", fs.AccessRead, view{now: t0}); ok {
 		t.Error("another credential is answered")
 	}
-	if _, ok := c.access("f", "alice", fs.AccessRead, t0.Add(time.Hour)); ok {
+	if _, ok := c.access("f", "alice", fs.AccessRead, view{now: t0.Add(time.Hour)}); ok {
 		t.Error("an old decision is given")
 	}
 	w := &change{handle: "f", known: true, before: 1, attr: attrAt(2)}
 	w.start = c.beginChange("f")
 	c.endChange(w, t0)
-	if _, ok := c.access("f", "alice", fs.AccessRead, t0); !ok {
+	if _, ok := c.access("f", "alice", fs.AccessRead, view{now: t0}); !ok {
 		t.Error("our own write lost the decision")
 	}
 	w = &change{handle: "f", known: true, before: 2, attr: attrAt(3), resetAccess: true}
 	w.start = c.beginChange("f")
 	c.endChange(w, t0)
-	if _, ok := c.access("f", "alice", fs.AccessRead, t0); ok {
+	if _, ok := c.access("f", "alice", fs.AccessRead, view{now: t0}); ok {
 		t.Error("a chmod of ours kept the decision")
 	}
 	c.addAccess("f", "alice", fs.AccessRead, fs.AccessRead, 3)
 	c.seen("f", attrAt(4), c.begin(), t0)
-	if _, ok := c.access("f", "alice", fs.AccessRead, t0); ok {
+	if _, ok := c.access("f", "alice", fs.AccessRead, view{now: t0}); ok {
 		t.Error("somebody else's change kept the decision")
 	}
 }

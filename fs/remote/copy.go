@@ -72,9 +72,9 @@ func (r *Remote) transfer(ctx context.Context, cred *fs.Cred, from, to fs.IORef,
 		return err
 	})
 	if err != nil {
-		r.cache.failChange(to.Handle, true)
+		r.failChange(ctx, to.Handle, true)
 		return r.fail(op, err, to.Handle)
 	}
-	r.endChange(&ch)
+	r.endChange(ctx, &ch)
 	return nil
 }

@@ -53,20 +53,20 @@ func (r *Remote) Create(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 		return err
 	})
 	if err != nil {
-		r.cache.failChange(dir, !refused(err) || errOp(err) > 2)
+		r.failChange(ctx, dir, !refused(err) || errOp(err) > 2)
 		return "", nil, none, r.fail("CREATE", err, dir)
 	}
 	child, err := r.grant(ctx, childFH, attr)
 	if err != nil {
-		r.cache.failChange(dir, true)
+		r.failChange(ctx, dir, true)
 		return "", nil, none, err
 	}
-	r.endDir(dir, start, cinfo, dirAttr, func(e *names) { e.set(name, child) })
+	r.endDir(ctx, dir, start, cinfo, dirAttr, func(e *names) { e.set(name, child) })
 	r.sawAttr(child, attr, start)
 	return child, attr, changeInfo(cinfo), nil
 }
 
 // endDir takes in a change of ours to the entries of a directory.
-func (r *Remote) endDir(dir fs.Handle, start uint64, c nfs4.ChangeInfo, attr *fs.Attr, edit func(*names)) {
-	r.endChange(&change{handle: dir, start: start, known: true, atomic: c.Atomic, before: c.Before, after: c.After, attr: attr, edit: edit})
+func (r *Remote) endDir(ctx context.Context, dir fs.Handle, start uint64, c nfs4.ChangeInfo, attr *fs.Attr, edit func(*names)) {
+	r.endChange(ctx, &change{handle: dir, start: start, known: true, atomic: c.Atomic, before: c.Before, after: c.After, attr: attr, edit: edit})
 }

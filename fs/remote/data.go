@@ -196,7 +196,9 @@ func (r *Remote) dataLocked(open fs.Owner, file fs.Handle) {
 	if d == nil {
 		return
 	}
-	r.cache.stale(file)
+	if r.cache.mode != Immutable {
+		r.cache.stale(file)
+	}
 	seq := r.cache.begin()
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -30,7 +30,10 @@ func (r *Remote) validate(ctx context.Context, cred *fs.Cred, io fs.IORef, fh nf
 			return nil, nil // an open that is lost, or of which only the origin knows
 		}
 	}
-	attr := r.cache.getAttr(io.Handle, r.now())
+	attr := r.cache.readAttr(io.Handle, r.now())
+	if g == nil {
+		attr = r.cache.getAttr(io.Handle, r.view(ctx)) // there is no open that says since when
+	}
 	if attr == nil {
 		var err error
 		if attr, err = r.revalidate(ctx, cred, io.Handle, fh); err != nil {
@@ -48,6 +51,9 @@ func (r *Remote) validate(ctx context.Context, cred *fs.Cred, io fs.IORef, fh nf
 		if granted == 0 {
 			d.c.denied.Add(1)
 			return nil, nil // the origin says it in its own words
+		}
+		if newer := r.cache.readAttr(io.Handle, r.now()); newer != nil {
+			attr = newer
 		}
 	}
 	v := &validity{attr: attr}
@@ -69,7 +75,7 @@ func (r *Remote) anonymousSeq(f *dataFile) uint64 {
 	now := r.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.anonAt.IsZero() || now.Sub(f.anonAt) >= r.cache.times.RegMin {
+	if f.anonAt.IsZero() || r.cache.mode != Immutable && now.Sub(f.anonAt) >= r.cache.times.RegMin {
 		f.anonSeq, f.anonAt = r.cache.begin(), now
 	}
 	return f.anonSeq

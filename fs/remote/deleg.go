@@ -265,7 +265,7 @@ func (r *Remote) openCovered(ctx context.Context, cred *fs.Cred, req *fs.OpenReq
 	file := req.File
 	var change uint64
 	if req.Name != "" {
-		child, hit := r.cache.lookup(req.Dir, req.Name, key, r.now())
+		child, hit := r.cache.lookup(req.Dir, req.Name, key, r.view(ctx))
 		if !hit {
 			// The directory is to be asked anyway: by LOOKUP, which makes what is known of it fresh.
 			if child = r.cache.hint(req.Dir, req.Name); child == "" || !r.hasCover(child) {

@@ -13,7 +13,7 @@ func (r *Remote) GetAttr(ctx context.Context, cred *fs.Cred, h fs.Handle) (*fs.A
 	if err != nil {
 		return nil, err
 	}
-	if a := r.cache.getAttr(h, r.now()); a != nil {
+	if a := r.cache.getAttr(h, r.view(ctx)); a != nil {
 		return a, nil
 	}
 	if a := r.coveredAttr(h, fh); a != nil {

@@ -38,11 +38,11 @@ func (r *Remote) Link(ctx context.Context, cred *fs.Cred, file, dir fs.Handle, n
 	})
 	if err != nil {
 		unknown := !refused(err) || errOp(err) > 4
-		r.cache.failChange(dir, unknown)
-		r.cache.failChange(file, unknown)
+		r.failChange(ctx, dir, unknown)
+		r.failChange(ctx, file, unknown)
 		return none, r.fail("LINK", err, dir, file)
 	}
-	r.endDir(dir, start, cinfo, dirAttr, func(e *names) { e.set(name, file) })
-	r.endChange(&fileChange)
+	r.endDir(ctx, dir, start, cinfo, dirAttr, func(e *names) { e.set(name, file) })
+	r.endChange(ctx, &fileChange)
 	return changeInfo(cinfo), nil
 }

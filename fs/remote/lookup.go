@@ -18,12 +18,12 @@ func (r *Remote) Lookup(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 		return "", nil, err
 	}
 	key := credKey(cred)
-	if child, hit := r.cache.lookup(dir, name, key, r.now()); hit {
+	if child, hit := r.cache.lookup(dir, name, key, r.view(ctx)); hit {
 		if child == "" {
 			r.cache.counters.nameHits.Add(1)
 			return "", nil, fs.E("LOOKUP", fs.NoEnt, nil)
 		}
-		if a := r.cache.getAttr(child, r.now()); a != nil {
+		if a := r.cache.getAttr(child, r.view(ctx)); a != nil {
 			r.cache.counters.nameHits.Add(1)
 			return child, a, nil
 		}

@@ -1,8 +1,6 @@
 package remote
 
 import (
-	"time"
-
 	"holdfast/fs"
 )
 
@@ -12,12 +10,12 @@ func (s *shard) maxNamesOf() int { return max(s.limit/2, 16) }
 // lookup answers LOOKUP from memory. hit is false if the origin must be asked: the directory's
 // attributes are not fresh, the name was not seen beside them, or cred is not known to have search
 // permission. With hit, an empty child means that there is no such entry.
-func (c *cache) lookup(dir fs.Handle, name, cred string, now time.Time) (child fs.Handle, hit bool) {
+func (c *cache) lookup(dir fs.Handle, name, cred string, v view) (child fs.Handle, hit bool) {
 	s := c.shard(dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.get(dir)
-	if n == nil || !n.isFresh(now) || n.attr.Change != n.namesAt {
+	if n == nil || !c.current(n, v) || n.attr.Change != n.namesAt {
 		return "", false
 	}
 	if n.access[cred].granted&fs.AccessLookup == 0 {
@@ -99,12 +97,12 @@ const maxCreds = 64
 
 // access answers ACCESS from memory: ok if all wanted bits were asked for before by cred, and the
 // file's attributes are fresh.
-func (c *cache) access(h fs.Handle, cred string, want uint32, now time.Time) (granted uint32, ok bool) {
+func (c *cache) access(h fs.Handle, cred string, want uint32, v view) (granted uint32, ok bool) {
 	s := c.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.get(h)
-	if n == nil || !n.isFresh(now) {
+	if n == nil || !c.current(n, v) {
 		return 0, false
 	}
 	b := n.access[cred]
@@ -144,11 +142,11 @@ func (c *cache) addAccess(h fs.Handle, cred string, asked, granted uint32, at ui
 }
 
 // getLink returns the target of a symbolic link whose attributes are fresh.
-func (c *cache) getLink(h fs.Handle, now time.Time) (string, bool) {
+func (c *cache) getLink(h fs.Handle, v view) (string, bool) {
 	s := c.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.get(h); n != nil && n.isFresh(now) && n.link != nil {
+	if n := s.get(h); n != nil && c.current(n, v) && n.link != nil {
 		return *n.link, true
 	}
 	return "", false
@@ -165,18 +163,19 @@ func (c *cache) setLink(h fs.Handle, target string, at uint64) {
 }
 
 // page returns what follows cookie of a page that is still good for cred. A page with attributes is
-// good as long as a file's attributes at least are.
-func (c *cache) page(dir fs.Handle, cookie uint64, attrs bool, cred string, now time.Time) (entries []fs.DirEntry, eof, ok bool) {
+// good as long as a file's attributes at least are. Strictness counts where the listing begins: what
+// follows goes on in it.
+func (c *cache) page(dir fs.Handle, cookie uint64, attrs bool, cred string, v view) (entries []fs.DirEntry, eof, ok bool) {
 	s := c.shard(dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.get(dir)
-	if n == nil || !n.isFresh(now) || n.attr.Change != n.namesAt ||
+	if n == nil || n.attr == nil || n.attr.Change != n.namesAt || !c.readable(n, v.now) || cookie == 0 && !c.current(n, v) ||
 		n.access[cred].granted&fs.AccessRead == 0 {
 		return nil, false, false
 	}
 	for _, p := range n.pages {
-		if attrs && (!p.attrs || now.Sub(p.read) >= c.times.RegMin) {
+		if attrs && (!p.attrs || c.mode != Immutable && v.now.Sub(p.read) >= c.times.RegMin) {
 			continue
 		}
 		if p.start == cookie {

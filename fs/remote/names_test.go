@@ -281,7 +281,7 @@ func TestReadDirPagesAndKeepsWhatWasNotTaken(t *testing.T) {
 		t.Errorf("after somebody's change there are %d names", len(names))
 	}
 	// Bob may not read the directory: alice's pages are not his.
-	if _, _, ok := r.cache.page(r.root(), 0, false, credKey(bob), r.now()); ok {
+	if _, _, ok := r.cache.page(r.root(), 0, false, credKey(bob), view{now: r.now()}); ok {
 		t.Error("a page is shown to a credential that never read it")
 	}
 }

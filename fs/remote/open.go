@@ -96,7 +96,7 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 	reply, err := r.up.Open(ctx, r.upCred(cred), args)
 	if err != nil {
 		if req.Create != fs.NoCreate {
-			r.cache.failChange(req.Dir, !refused(err))
+			r.failChange(ctx, req.Dir, !refused(err))
 		}
 		return nil, r.fail("OPEN", err, req.Dir)
 	}
@@ -107,9 +107,9 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 			edit = func(e *names) { e.set(req.Name, res.File) }
 		}
 		if reply.Change.Before == reply.Change.After {
-			r.cache.failChange(req.Dir, err != nil) // the file was there already
+			r.failChange(ctx, req.Dir, err != nil) // the file was there already
 		} else {
-			r.endDir(req.Dir, start, reply.Change, nil, edit)
+			r.endDir(ctx, req.Dir, start, reply.Change, nil, edit)
 		}
 	}
 	if err != nil {

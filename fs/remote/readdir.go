@@ -29,7 +29,7 @@ func (r *Remote) ReadDir(ctx context.Context, cred *fs.Cred, dir fs.Handle, cook
 		return false, err
 	}
 	key := credKey(cred)
-	entries, eof, ok := r.cache.page(dir, cookie, wantAttr, key, r.now())
+	entries, eof, ok := r.cache.page(dir, cookie, wantAttr, key, r.view(ctx))
 	if ok {
 		r.cache.counters.pageHits.Add(1)
 		return r.emit(entries, eof, wantAttr, emit), nil
@@ -50,7 +50,7 @@ func (r *Remote) emit(entries []fs.DirEntry, eof, wantAttr bool, emit func(*fs.D
 			e.Handle, e.Attr = "", nil
 		} else if e.Handle != "" {
 			// A change of ours since the page was read is in the cache.
-			if a := r.cache.getAttr(e.Handle, r.now()); a != nil {
+			if a := r.cache.readAttr(e.Handle, r.now()); a != nil {
 				e.Attr = a
 			}
 		}

@@ -13,7 +13,7 @@ func (r *Remote) Readlink(ctx context.Context, cred *fs.Cred, link fs.Handle) (s
 	if err != nil {
 		return "", err
 	}
-	if target, ok := r.cache.getLink(link, r.now()); ok {
+	if target, ok := r.cache.getLink(link, r.view(ctx)); ok {
 		return target, nil
 	}
 	var attr *fs.Attr

@@ -81,7 +81,11 @@ type Config struct {
 	// Delegations says whether to ask the origin for delegations; the default is DelegateAuto.
 	Delegations DelegatePolicy
 
-	// Times are the caching times of attributes; zero values mean the defaults of nfs(5).
+	// Consistency is the mode; the default is CloseToOpen. RelaxedAge is the greatest age in the mode Relaxed,
+	// where Times does not say another; the default is DefaultRelaxedAge.
+	Consistency Consistency
+	RelaxedAge  time.Duration
+	// Times are the caching times of attributes; zero values mean the defaults of nfs(5), or the RelaxedAge.
 	Times AttrTimes
 	// CacheEntries bounds the memory of the caches, in files, names, decisions and directory entries,
 	// of some 200 bytes each; zero means 400,000.
@@ -136,6 +140,9 @@ func (c *Config) setDefaults() error {
 	case AwayBlock, AwayServe:
 	default:
 		return fmt.Errorf("remote: origin-away %q is neither block nor serve", c.Away)
+	}
+	if err := c.setConsistency(); err != nil {
+		return err
 	}
 	if c.SoftTime <= 0 {
 		c.SoftTime = time.Minute
@@ -379,6 +386,7 @@ func makeRemote(ctx context.Context, cfg Config) (*Remote, error) {
 		cache:   newCache(cfg.Times, cfg.CacheEntries),
 		ids:     newIDMap(cfg.Domain),
 	}
+	r.cache.mode = cfg.Consistency
 	if cfg.Journal != nil {
 		r.handles = newHandleMap(cfg.Journal)
 	} else {

@@ -55,7 +55,7 @@ func (r *Remote) Remove(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 		return err
 	})
 	if err != nil {
-		r.cache.failChange(dir, !refused(err) || errOp(err) > remove)
+		r.failChange(ctx, dir, !refused(err) || errOp(err) > remove)
 		if errOp(err) == test {
 			switch s, _ := nfsup.StatusOf(err); s {
 			case nfs4.NFS4ERR_NOT_SAME:
@@ -66,9 +66,10 @@ func (r *Remote) Remove(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 		}
 		return none, r.fail("REMOVE", err, dir)
 	}
-	r.endDir(dir, start, cinfo, dirAttr, func(e *names) { e.set(name, "") })
+	r.endDir(ctx, dir, start, cinfo, dirAttr, func(e *names) { e.set(name, "") })
 	victim, _, _ := r.seal.seal(victimFH)
 	r.cache.stale(victim)
+	r.changedHere(ctx, victim)
 	r.unpark(ctx, victim)
 	return changeInfo(cinfo), nil
 }

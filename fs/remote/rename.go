@@ -41,21 +41,21 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 	})
 	if err != nil {
 		unknown := !refused(err) || errOp(err) > 3
-		r.cache.failChange(fromDir, unknown)
+		r.failChange(ctx, fromDir, unknown)
 		if !same {
-			r.cache.failChange(toDir, unknown)
+			r.failChange(ctx, toDir, unknown)
 		}
 		return source, target, r.fail("RENAME", err, fromDir, toDir)
 	}
 	// The target first: who looks meanwhile may find the file in both places, but never in none.
 	var moved, victim fs.Handle
 	if !same {
-		r.endDir(toDir, start, res1.TargetCinfo, toAttr, func(e *names) {
+		r.endDir(ctx, toDir, start, res1.TargetCinfo, toAttr, func(e *names) {
 			victim, _ = e.was(to)
 			e.forget(to)
 		})
 	}
-	r.endDir(fromDir, start, res1.SourceCinfo, fromAttr, func(e *names) {
+	r.endDir(ctx, fromDir, start, res1.SourceCinfo, fromAttr, func(e *names) {
 		var known bool
 		if moved, known = e.was(from); same && from == to {
 			return
@@ -73,6 +73,7 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 		if h != "" {
 			// Their ctime or link count. It will look like somebody's change, which is the safe side.
 			r.cache.stale(h)
+			r.changedHere(ctx, h)
 			r.unpark(ctx, h)
 		}
 	}

@@ -25,8 +25,13 @@ type Report struct {
 	Came     string `json:"came"`    // how this incarnation came back to what the last held: new, resumed, reclaim
 	Clients  int    `json:"clients"` // upstream clients that end clients are spread over
 	Reexport bool   `json:"reexport"`
-	Lost     string `json:"lost,omitempty"` // why nothing can be reclaimed
-	Dead     string `json:"dead,omitempty"` // why the mount can never work again
+	// Consistency is the mode; the ages are the longest that an answer may have in it, of files and directories,
+	// 0 for none: in strict always, in immutable there is no bound.
+	Consistency Consistency   `json:"consistency"`
+	AgeFiles    time.Duration `json:"max_age_files_ns"`
+	AgeDirs     time.Duration `json:"max_age_directories_ns"`
+	Lost        string        `json:"lost,omitempty"` // why nothing can be reclaimed
+	Dead        string        `json:"dead,omitempty"` // why the mount can never work again
 
 	Lease        time.Duration `json:"lease_ns"`
 	LeaseExpires time.Time     `json:"lease_expires"`
@@ -130,6 +135,10 @@ func (r *Remote) Status() Report {
 			RevokedOpens: r.stats.revokedOpens.Load(), RevokedLocks: r.stats.revokedLocks.Load(),
 			ResumedOpens: resumedOpens, ResumedLocks: resumedLocks,
 		},
+	}
+	rep.Consistency = r.cfg.Consistency
+	if m := r.cfg.Consistency; m == CloseToOpen || m == Relaxed {
+		rep.AgeFiles, rep.AgeDirs = r.cache.times.RegMax, r.cache.times.DirMax
 	}
 	if root := r.rootDir.Load(); root != nil && len(root.fh) > maxEmbedded {
 		rep.HandleKind = "mapped"

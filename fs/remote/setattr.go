@@ -32,7 +32,7 @@ func (r *Remote) SetAttr(ctx context.Context, cred *fs.Cred, io fs.IORef, set *f
 		err = r.up.Compound(ctx, r.upCred(cred), ops(nfs4.AnonymousStateid), use)
 	}
 	if err != nil {
-		r.cache.failChange(h, true)
+		r.failChange(ctx, h, true)
 		err = r.fail("SETATTR", err, h)
 		if set.Size != nil && fs.CodeOf(err) == fs.WrongType {
 			code := fs.Inval
@@ -43,14 +43,23 @@ func (r *Remote) SetAttr(ctx context.Context, cred *fs.Cred, io fs.IORef, set *f
 		}
 		return nil, err
 	}
-	r.endChange(&ch)
+	r.endChange(ctx, &ch)
 	return ch.attr, nil
 }
 
-// endChange takes in a change of ours, and tells the listeners if somebody else had one too.
-func (r *Remote) endChange(ch *change) {
+// endChange takes in a change of ours, and tells the listeners of it, and if somebody else had one too.
+func (r *Remote) endChange(ctx context.Context, ch *change) {
 	if r.cache.endChange(ch, r.now()) {
 		r.changed(ch.handle)
+	}
+	r.changedHere(ctx, ch.handle)
+}
+
+// failChange ends a change that did not happen, or of which nobody knows.
+func (r *Remote) failChange(ctx context.Context, h fs.Handle, mayHaveHappened bool) {
+	r.cache.failChange(h, mayHaveHappened)
+	if mayHaveHappened {
+		r.changedHere(ctx, h)
 	}
 }
 

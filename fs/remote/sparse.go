@@ -46,10 +46,10 @@ func (r *Remote) reshape(ctx context.Context, cred *fs.Cred, io fs.IORef, op str
 	})
 	if err != nil {
 		// Part of the range may have been done (RFC 7862 15.1.3).
-		r.cache.failChange(io.Handle, true)
+		r.failChange(ctx, io.Handle, true)
 		return r.fail(op, err, io.Handle)
 	}
-	r.endChange(&ch)
+	r.endChange(ctx, &ch)
 	return nil
 }
 

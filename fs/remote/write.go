@@ -66,10 +66,10 @@ func (r *Remote) writePart(ctx context.Context, cred *fs.Cred, io fs.IORef, fh n
 	})
 	if err != nil {
 		r.endWrite(own, nil, nil)
-		r.cache.failChange(io.Handle, !refused(err) || errOp(err) > 2)
+		r.failChange(ctx, io.Handle, !refused(err) || errOp(err) > 2)
 		return fs.WriteResult{}, r.fail("WRITE", err, io.Handle)
 	}
-	r.endChange(&ch)
+	r.endChange(ctx, &ch)
 	r.endWrite(own, data[:out.N], ch.attr)
 	if how == fs.FileSync || out.Committed == fs.FileSync {
 		r.settleWrites(io.Handle)

@@ -69,11 +69,11 @@ func (r *Remote) changeXattr(ctx context.Context, cred *fs.Cred, h fs.Handle, op
 		return err
 	})
 	if err != nil {
-		r.cache.failChange(h, !refused(err) || errOp(err) > 1)
+		r.failChange(ctx, h, !refused(err) || errOp(err) > 1)
 		return fs.ChangeInfo{}, r.fail(op, err, h)
 	}
 	ch.atomic, ch.before, ch.after = cinfo.Atomic, cinfo.Before, cinfo.After
-	r.endChange(&ch)
+	r.endChange(ctx, &ch)
 	return changeInfo(cinfo), nil
 }
 

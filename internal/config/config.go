@@ -111,6 +111,9 @@ type Config struct {
 	CacheSize  Size   `json:"-"`
 	CacheFloor Floor  `json:"-"`
 	OriginAway Choice `json:"-"`
+	// Consistency is how old an answer from a cache may be, RelaxedAge the greatest age in the mode relaxed.
+	Consistency Choice   `json:"-"`
+	RelaxedAge  Duration `json:"-"`
 
 	// IDDomain is the domain of owner names, ManageGIDs on or off.
 	IDDomain   string `json:"idmap_domain"`
@@ -127,27 +130,29 @@ type Config struct {
 // Default returns the settings before anybody said anything.
 func Default() *Config {
 	return &Config{
-		Instance:   "default",
-		Lease:      Duration(90 * time.Second),
-		Grace:      Duration(90 * time.Second),
-		Recovery:   Choice{"auto", []string{"auto", "reclaim", "resume"}},
-		Restart:    Choice{"grace", []string{"auto", "invisible", "grace"}},
-		Retain:     Choice{"negotiated", []string{"always", "negotiated", "never"}},
-		Fence:      Choice{"block", []string{"block", "eagain"}},
-		InGrace:    Choice{"safe", []string{"safe", "reclaims"}},
-		Courtesy:   Duration(24 * time.Hour),
-		Delegs:     Choice{"auto", []string{"auto", "on", "off"}},
-		Listen:     ":2049",
-		MaxConns:   20000,
-		Rpcbind:    Choice{"auto", []string{"auto", "embedded", "off"}},
-		Clients:    4,
-		CacheSize:  100 << 30,
-		CacheFloor: Floor{Percent: 10},
-		OriginAway: Choice{"block", []string{"block", "serve"}},
-		ManageGIDs: Choice{"off", []string{"on", "off"}},
-		LogFormat:  Choice{"text", []string{"text", "json"}},
-		LogLevel:   Choice{"info", []string{"debug", "info", "warn", "error"}},
-		Sources:    map[string]string{},
+		Instance:    "default",
+		Lease:       Duration(90 * time.Second),
+		Grace:       Duration(90 * time.Second),
+		Recovery:    Choice{"auto", []string{"auto", "reclaim", "resume"}},
+		Restart:     Choice{"grace", []string{"auto", "invisible", "grace"}},
+		Retain:      Choice{"negotiated", []string{"always", "negotiated", "never"}},
+		Fence:       Choice{"block", []string{"block", "eagain"}},
+		InGrace:     Choice{"safe", []string{"safe", "reclaims"}},
+		Courtesy:    Duration(24 * time.Hour),
+		Delegs:      Choice{"auto", []string{"auto", "on", "off"}},
+		Listen:      ":2049",
+		MaxConns:    20000,
+		Rpcbind:     Choice{"auto", []string{"auto", "embedded", "off"}},
+		Clients:     4,
+		CacheSize:   100 << 30,
+		CacheFloor:  Floor{Percent: 10},
+		OriginAway:  Choice{"block", []string{"block", "serve"}},
+		Consistency: Choice{"close-to-open", ConsistencyModes},
+		RelaxedAge:  Duration(10 * time.Minute),
+		ManageGIDs:  Choice{"off", []string{"on", "off"}},
+		LogFormat:   Choice{"text", []string{"text", "json"}},
+		LogLevel:    Choice{"info", []string{"debug", "info", "warn", "error"}},
+		Sources:     map[string]string{},
 	}
 }
 
@@ -223,6 +228,9 @@ func (c *Config) Validate(role string) error {
 	}
 	if z := c.CacheSize; z > 0 && z < 1<<20 {
 		no("cache-size %s is too small to be of use; set at least 1MiB, or --cache-dir=none", z.String())
+	}
+	if a := c.RelaxedAge.Std(); a < time.Second || a > 24*time.Hour {
+		no("relaxed-age %v is outside of 1s to 24h; for trees that never change there is --consistency=immutable", a)
 	}
 	if len(c.SocketPath()) > 100 {
 		no("the control socket's path %q is longer than the 100 bytes that a socket name can have; set --socket", c.SocketPath())

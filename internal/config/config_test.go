@@ -100,11 +100,33 @@ func TestOptions(t *testing.T) {
 	if err != nil || opt.Minor != 1 || opt.NConnect != 4 || opt.Timeout != 5*time.Second || opt.AcDirMax != 7*time.Second || opt.Hard || opt.Port != 12049 {
 		t.Fatalf("%+v %v", opt, err)
 	}
-	for _, bad := range []string{"vers=3", "nconnect=0", "nconnect=x", "wibble", "acregmin=90", "sec=krb5", "proto=udp"} {
+	for _, bad := range []string{"vers=3", "nconnect=0", "nconnect=x", "wibble", "acregmin=90", "sec=krb5", "proto=udp", "consistency=lax", "consistency="} {
 		o.Options = bad
 		if _, err := o.ParseOptions(); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
+	}
+}
+
+func TestConsistencyIsOfAllOrOfAnOrigin(t *testing.T) {
+	c := Default()
+	if err := c.parse("f", []byte("origins: [{name: a, server: s, path: /a, options: \"consistency=immutable\"}]\ncache: {consistency: relaxed, relaxed_age: 90s}\n")); err != nil {
+		t.Fatal(err)
+	}
+	opt, err := c.Origins[0].ParseOptions()
+	if err != nil || opt.Consistency != "immutable" || opt.Ages || c.Consistency.Value != "relaxed" || c.RelaxedAge.Std() != 90*time.Second {
+		t.Errorf("%+v, %v, %v, %v", opt, err, c.Consistency, c.RelaxedAge)
+	}
+	c.Origins[0].Options = "actimeo=0"
+	if opt, _ := c.Origins[0].ParseOptions(); !opt.Ages || opt.AcRegMin != 0 {
+		t.Error("ages that were given are not known as given")
+	}
+	if err := c.parse("f", []byte("cache: {consistency: lax}")); err == nil || !strings.Contains(err.Error(), "f:1") {
+		t.Errorf("a mode that is none: %v", err)
+	}
+	c.RelaxedAge = Duration(48 * time.Hour)
+	if err := c.Validate("serve"); err == nil || !strings.Contains(err.Error(), "--consistency=immutable") {
+		t.Errorf("no remedy: %v", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,12 @@ type Options struct {
 	NoLock       bool
 	Cache        bool   // fsc: a mount caches data on disk
 	Away         string // block or serve; empty: the setting of all
+	Consistency  string // one of ConsistencyModes; empty: the setting of all
+	Ages         bool   // one of the ac times was given
 }
+
+// ConsistencyModes are the words for how old an answer may be; package remote says what they mean.
+var ConsistencyModes = []string{"strict", "close-to-open", "relaxed", "immutable"}
 
 // DefaultOptions is nfs(5)'s defaults as far as they apply.
 func DefaultOptions() Options {
@@ -70,6 +76,7 @@ func (opt *Options) set(word string) error {
 	}
 	seconds := func(to ...*time.Duration) error {
 		n, err := number(0, 86400)
+		opt.Ages = true
 		for _, d := range to {
 			*d = time.Duration(n) * time.Second
 		}
@@ -104,6 +111,11 @@ func (opt *Options) set(word string) error {
 	case "timeo":
 		n, err = number(1, 36000)
 		opt.Timeout = time.Duration(n) * time.Second / 10
+	case "consistency":
+		if !slices.Contains(ConsistencyModes, value) {
+			return fmt.Errorf("option consistency: %q is not one of %s", value, strings.Join(ConsistencyModes, ", "))
+		}
+		opt.Consistency = value
 	case "acregmin":
 		err = seconds(&opt.AcRegMin)
 	case "acregmax":
@@ -124,7 +136,7 @@ func (opt *Options) set(word string) error {
 		}
 		opt.Away = value
 	case "noac":
-		opt.AcRegMin, opt.AcRegMax, opt.AcDirMin, opt.AcDirMax = 0, 0, 0, 0
+		opt.AcRegMin, opt.AcRegMax, opt.AcDirMin, opt.AcDirMax, opt.Ages = 0, 0, 0, 0, true
 	case "rsize":
 		n, err = number(4096, 1<<20)
 		opt.RSize = uint32(n)

@@ -111,6 +111,7 @@ func readdirStatus(r *nfs3.ReaddirRes) *nfs3.Status { return &r.Status }
 
 // ServeCall serves a call of version 3.
 func (s *Server) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall) {
+	ctx = fs.Begin(ctx)
 	if in.Proc == nfs3.ProcNull {
 		_ = in.Reply(nil)
 		return
