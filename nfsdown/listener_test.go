@@ -41,6 +41,32 @@ func TestRevokedStateIsTold(t *testing.T) {
 	}
 }
 
+// A Linux client is told by its stateids alone: by the flags it would take all its locks for lost.
+func TestLinuxIsNotToldByFlags(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, name := range []string{"Linux NFSv4.2 alice", "bob"} {
+		p := w.client(name)
+		fh, open := p.open("o", name)
+		lock := p.lock(fh, open, "l", nfs4.WRITE_LT, 0, 10)
+		l := &listener{s: w.srv, id: ExportID("/"), b: w.fs}
+		l.Revoked(fsOwner(name, "l"), backendHandle(t, fh), fs.RangeSet{{Range: fs.Range{First: 0, Last: 9}, Type: fs.WriteLock}}, fs.E("", fs.AdminRevoked, nil))
+		eventually(t, "the lock is revoked", func() bool {
+			st, _ := p.do(put(fh), &nfs4.WriteArgs{Stateid: lock, Data: []byte("x")})
+			return st == nfs4.NFS4ERR_ADMIN_REVOKED
+		})
+		_, list := p.must(p.sequence())
+		f := list[0].(*nfs4.SequenceRes).StatusFlags
+		if flagged := f&nfs4.SEQ4_STATUS_ADMIN_STATE_REVOKED != 0; flagged != (name == "bob") {
+			t.Errorf("%s: flags %x", name, f)
+		}
+		code := last[*nfs4.TestStateidRes](p.ok(&nfs4.TestStateidArgs{Stateids: []nfs4.Stateid{lock}})).StatusCodes[0]
+		if code != nfs4.NFS4ERR_ADMIN_REVOKED {
+			t.Errorf("%s: TEST_STATEID: %v", name, code)
+		}
+		p.ok(put(fh), &nfs4.WriteArgs{Stateid: open, Data: []byte("x")})
+	}
+}
+
 func TestAuthNoneIsAnonymous(t *testing.T) {
 	w := newWorld(t, nil)
 	p := w.client("alice")

@@ -124,6 +124,7 @@ func (k StateKind) String() string {
 type Recovery struct {
 	Opens, Locks         int // reclaimed; locks are ranges
 	LostOpens, LostLocks int // see Revoked
+	Reopened             int // opens without a deny mode that could not be reclaimed and were made anew
 	Took                 time.Duration
 	First                time.Time // when the first open was reclaimed; zero if none was
 	// Completed says that RECLAIM_COMPLETE was sent; false if it is delayed.

@@ -22,11 +22,17 @@ func (c *Client) ioState(openOwner, lockOwner UpOwner, fh nfs4.FH) (nfs4.Stateid
 	defer t.mu.Unlock()
 	if lockOwner != (UpOwner{}) {
 		if l := t.locks[lockKey{lockOwner, fh}]; l != nil && l.has {
+			if _, lost := l.open.bereft[lockOwner]; lost {
+				return nfs4.AnonymousStateid, nil
+			}
 			return newest(l.stateid), l.open
 		}
 	}
 	if openOwner != (UpOwner{}) {
 		if o := t.opens[openKey{openOwner, fh}]; o != nil {
+			if _, lost := o.bereft[lockOwner]; lost {
+				return nfs4.AnonymousStateid, nil
+			}
 			return newest(o.stateid), o
 		}
 	}
@@ -35,11 +41,13 @@ func (c *Client) ioState(openOwner, lockOwner UpOwner, fh nfs4.FH) (nfs4.Stateid
 
 // IO is Compound for operations that carry a stateid: ops is called with the newest one for
 // (openOwner, lockOwner, fh), as from IOStateid, and again when the state got a new one in a recovery.
-// Without such state it fails with ErrNoState, except that two zero owners mean the anonymous stateid.
+// Without such state it fails with ErrNoState, except that two zero owners mean the anonymous stateid; so it does
+// when the open, or any lock of lockOwner, was lost since the caller looked (I2), though there may be another by now.
 // If the server says that the state is gone, that is checked, reported by Events.Revoked, and returned.
 // If ctx ends first, the request may still be executed.
 func (c *Client) IO(ctx context.Context, cred *rpc.Cred, openOwner, lockOwner UpOwner, fh nfs4.FH, ops func(nfs4.Stateid) []nfs4.Args, use func(res []nfs4.Res) error) error {
 	anonymous := openOwner == (UpOwner{}) && lockOwner == (UpOwner{})
+	var first *openState
 	for try := 0; ; try++ {
 		var sent nfs4.Stateid
 		var o *openState
@@ -49,9 +57,10 @@ func (c *Client) IO(ctx context.Context, cred *rpc.Cred, openOwner, lockOwner Up
 			patient: c.cfg.DelayTime,
 			build: func(*session) ([]nfs4.Args, error) {
 				sent, o = c.ioState(openOwner, lockOwner, fh)
-				if o == nil && !anonymous {
+				if !anonymous && (o == nil || first != nil && o != first) {
 					return nil, ErrNoState
 				}
+				first = o
 				return ops(sent), nil
 			},
 		})

@@ -91,6 +91,7 @@ func (c *Client) sendLock(ctx context.Context, cred *rpc.Cred, o *openState, l *
 				case ok && status == nfs4.NFS4_OK:
 					c.state.locked(l, r, write, lr.LockStateid)
 					c.state.claimed(l, r, write)
+					c.state.console(l)
 					refused = nil
 				case ok && status == nfs4.NFS4ERR_DENIED:
 					refused = c.denied(&lr.Denied)

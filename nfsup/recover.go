@@ -45,7 +45,7 @@ func (c *Client) recover(dead *session) *session {
 				c.forgotten(begun, expires)
 			}
 			if err = c.settle(c.ctx, sess, rec); err == nil {
-				if fresh || told || rec.Opens+rec.Locks+rec.LostOpens+rec.LostLocks > 0 {
+				if fresh || told || rec.Opens+rec.Locks+rec.Reopened+rec.LostOpens+rec.LostLocks > 0 {
 					c.recovered(rec, begun)
 				}
 				c.forget(sess)
@@ -118,8 +118,8 @@ func (c *Client) recovered(rec *Recovery, begun time.Time) {
 	c.mu.Lock()
 	rec.Completed = c.completed == c.incarnation
 	c.mu.Unlock()
-	c.say("recovered in %v: %d opens and %d locks reclaimed, %d opens and %d locks lost",
-		rec.Took.Round(time.Millisecond), rec.Opens, rec.Locks, rec.LostOpens, rec.LostLocks)
+	c.say("recovered in %v: %d opens and %d locks reclaimed, %d opens made anew, %d opens and %d locks lost",
+		rec.Took.Round(time.Millisecond), rec.Opens, rec.Locks, rec.Reopened, rec.LostOpens, rec.LostLocks)
 	if f := c.cfg.Events.Recovered; f != nil {
 		f(*rec)
 	}
@@ -168,7 +168,8 @@ func (c *Client) settle(ctx context.Context, sess *session, rec *Recovery) error
 	if rec == nil {
 		rec = &Recovery{}
 	}
-	if err := c.reclaimAll(ctx, sess, rec); err != nil {
+	anew, err := c.reclaimAll(ctx, sess, rec)
+	if err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -179,6 +180,10 @@ func (c *Client) settle(ctx context.Context, sess *session, rec *Recovery) error
 		if err := c.sendComplete(ctx, sess); err != nil {
 			return err
 		}
+		complete = true
+	}
+	if err := c.reopenAll(ctx, sess, anew, complete, rec); err != nil {
+		return err
 	}
 	return c.readLease(ctx, sess)
 }
@@ -222,35 +227,43 @@ func (c *Client) readLease(ctx context.Context, sess *session) error {
 }
 
 // reclaimAll reclaims every open and lock that is not of this incarnation. What the server refuses is
-// lost. An error means that the session was lost first; what was reclaimed by then counts.
-func (c *Client) reclaimAll(ctx context.Context, sess *session, rec *Recovery) error {
+// lost, but for the opens in anew: reopenAll is to decide on them. An error means that the session was lost
+// first; what was reclaimed by then counts.
+func (c *Client) reclaimAll(ctx context.Context, sess *session, rec *Recovery) (anew []refused, err error) {
 	opens, forbidden := c.state.toReclaim(sess.incarnation)
 	if forbidden != nil {
 		for _, o := range opens {
 			c.lose(o, forbidden, rec)
 		}
 		c.dropOldDelegs(sess.incarnation)
-		return nil
+		return nil, nil
 	}
 	limit, _, _ := sess.slots.use()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(min(limit, 64))
 	for _, o := range opens {
-		g.Go(func() error { return c.reclaimOpen(gctx, sess, o, rec) })
+		g.Go(func() error {
+			no, err := c.reclaimOpen(gctx, sess, o, rec)
+			if no != nil {
+				c.state.count(func() { anew = append(anew, refused{o, no}) })
+			}
+			return err
+		})
 	}
 	if err := g.Wait(); err != nil {
-		return err
+		return nil, err
 	}
 	c.dropOldDelegs(sess.incarnation)
-	return nil
+	return anew, nil
 }
 
 // reclaimPatience is how long a reclaim is repeated after NFS4ERR_DELAY before it counts as lost.
 const reclaimPatience = time.Minute
 
 // reclaimOpen reclaims an open, once for each combination of modes that it was made of: a later
-// OPEN_DOWNGRADE may name any of them (18.18.3). Then the locks under it.
-func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, rec *Recovery) error {
+// OPEN_DOWNGRADE may name any of them (18.18.3). Then the locks under it. no is why the server refuses an open
+// that may be made anew.
+func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, rec *Recovery) (no, err error) {
 	for _, m := range c.state.modesOf(o).list() {
 		access, deny := m.wire()
 		var sid nfs4.Stateid
@@ -272,11 +285,14 @@ func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, r
 			},
 		})
 		if err != nil {
-			if aborted(ctx, err) {
-				return err
+			switch {
+			case aborted(ctx, err):
+				return nil, err
+			case c.mayReopen(o, err):
+				return err, nil
 			}
 			c.lose(o, err, rec)
-			return nil
+			return nil, nil
 		}
 		c.state.reclaimedOpen(o, sid)
 	}
@@ -287,11 +303,11 @@ func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, r
 	})
 	for _, l := range c.state.locksUnder(o) {
 		if err := c.reclaimLocks(ctx, sess, o, l, rec); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	c.state.finish(o, sess.incarnation)
-	return nil
+	return nil, nil
 }
 
 // reclaimLocks reclaims the ranges of a lock-owner, the first one under the open, the others by the

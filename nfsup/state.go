@@ -37,6 +37,7 @@ type openState struct {
 	late    modes  // of OPENs that were answered since
 	resumed bool   // of the dead incarnation, and so far only this was asked for since:
 	claimed modes
+	bereft  map[UpOwner]struct{} // lock-owners that have lost locks here, and have not asked for one since
 }
 
 // A lockState is one lock-owner's locks on a file.
@@ -410,8 +411,15 @@ func (t *stateTable) drop(o *openState, why error) []Revocation {
 	return t.dropLocked(o, why)
 }
 
+// dropLocksUnder takes the locks under an open out of the tables, and returns what is to be told.
+func (t *stateTable) dropLocksUnder(o *openState, why error) []Revocation {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.dropLocks(o, why)
+}
+
 // +checklocks:t.mu
-func (t *stateTable) dropLocked(o *openState, why error) []Revocation {
+func (t *stateTable) dropLocks(o *openState, why error) []Revocation {
 	var list []Revocation
 	for _, l := range t.locks {
 		if l.open == o {
@@ -420,6 +428,12 @@ func (t *stateTable) dropLocked(o *openState, why error) []Revocation {
 			}
 		}
 	}
+	return list
+}
+
+// +checklocks:t.mu
+func (t *stateTable) dropLocked(o *openState, why error) []Revocation {
+	list := t.dropLocks(o, why)
 	if t.opens[o.key] == o {
 		delete(t.opens, o.key)
 		t.touch(o.key)
@@ -441,6 +455,9 @@ func (t *stateTable) dropLock(l *lockState, why error) *Revocation {
 	}
 	if len(set) == 0 {
 		return nil
+	}
+	if why != nil {
+		t.bereave(l)
 	}
 	return &Revocation{Kind: KindLock, OpenOwner: l.open.key.owner, LockOwner: l.key.owner, FH: l.key.fh, Ranges: set, Why: why}
 }
@@ -537,7 +554,26 @@ func (t *stateTable) forgive(l *lockState, r Range) {
 	defer t.mu.Unlock()
 	l.owing = l.owing.without(r)
 	l.claimed = l.claimed.without(r)
+	t.bereave(l)
 	t.touchLock(l.key)
+}
+
+// bereave notes that a lock-owner has lost a lock: what was on its way to be read or written under that must not
+// go on under the open (I2).
+//
+// +checklocks:t.mu
+func (t *stateTable) bereave(l *lockState) {
+	if l.open.bereft == nil {
+		l.open.bereft = make(map[UpOwner]struct{})
+	}
+	l.open.bereft[l.key.owner] = struct{}{}
+}
+
+// console forgets that a lock-owner has lost a lock: it knows, and has a new one.
+func (t *stateTable) console(l *lockState) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(l.open.bereft, l.key.owner)
 }
 
 // State lists what is held, in no order.

@@ -2,6 +2,7 @@ package state
 
 import (
 	"holdfast/internal/nfs4"
+	"strings"
 )
 
 // slot is an entry of a session's reply cache, RFC 8881 2.10.6.1.
@@ -109,6 +110,9 @@ func (ss *Session) statusFlags() uint32 {
 	if ss.fault {
 		flags |= nfs4.SEQ4_STATUS_BACKCHANNEL_FAULT
 	}
+	if c.losesAllByFlags() {
+		return flags
+	}
 	if c.admin.Load() > 0 {
 		flags |= nfs4.SEQ4_STATUS_ADMIN_STATE_REVOKED
 	}
@@ -117,6 +121,14 @@ func (ss *Session) statusFlags() uint32 {
 	}
 	return flags
 }
+
+// losesAllByFlags tells a client that must not be told by the flags that some of its state was revoked (18.46.3),
+// against the letter of the RFC. Linux, seen with 6.1, takes all its locks for lost then, on every file, and never
+// frees the stateids, so that the flags stay, and whatever it locks next is lost with the next request. Worse,
+// until its recovery has come to the lock that is lost, it writes under the open instead of failing (I2). Without
+// the flags it tests the one lock-owner's stateid when a request is answered with ADMIN_REVOKED or EXPIRED, frees it,
+// and gives EIO to the one application.
+func (c *Client) losesAllByFlags() bool { return strings.HasPrefix(c.party.owner, "Linux NFSv4.") }
 
 // Done ends the request with the reply that is about to be sent; reply is kept, not copied, if it
 // is to be cached. The lease is renewed. Done is called once, also when no reply could be made (nil).
