@@ -5,6 +5,7 @@ import (
 
 	"holdfast/fs"
 	"holdfast/journal"
+	"holdfast/nfsdown/state"
 )
 
 // A listener hears what the backend of an export learns by itself.
@@ -33,20 +34,25 @@ func (l *listener) LockAvailable(file fs.Handle, owner fs.Owner, r fs.Range) {
 // Changed does nothing: no client has a delegation that it could break.
 func (l *listener) Changed(fs.Handle) {}
 
-// Revoked tells the holder, by its stateids, that its state is lost.
+// Revoked tells the holder, by its stateids, that its state is lost, and the audit trail. What the trail
+// says of clients comes from package state, which knows what they had; of others (applications on this
+// host) it is what the backend says.
 func (l *listener) Revoked(owner fs.Owner, file fs.Handle, locks fs.RangeSet, why error) {
 	h := wrap(l.id, file)
-	l.s.background(func(context.Context) {
-		l.s.log.Warn("state was revoked", "owner", owner, "locks", locks, "err", why)
-		l.s.runEffects(l.s.state.Revoke(owner, h, locks, why))
-		e := journal.Event{Type: "lost", Client: owner.Client, Owner: owner.Owner, File: h, Result: fs.CodeOf(why).String(), Text: "revoked"}
+	l.s.log.Warn("state was revoked", "owner", owner, "locks", locks, "err", why)
+	var eff *state.Effects
+	if l.s.state.Knows(owner.Client) {
+		eff = l.s.state.Revoke(owner, h, locks, why) // now: a lock that is lost comes before its open
+	} else {
+		eff = &state.Effects{Batch: new(journal.Batch)}
 		if len(locks) == 0 {
-			l.s.event(&e)
+			e := state.LostEvent(owner, h, "", nil, why)
+			eff.Batch.AddEvent(&e)
 		}
-		for _, lock := range locks {
-			one := e
-			one.Range, one.Lock = lock.Range, lock.Type
-			l.s.event(&one)
+		for _, k := range locks {
+			e := state.LostEvent(owner, h, "", &k, why)
+			eff.Batch.AddEvent(&e)
 		}
-	})
+	}
+	l.s.background(func(context.Context) { l.s.runEffects(eff) })
 }

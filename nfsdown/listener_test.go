@@ -3,12 +3,16 @@ package nfsdown
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
 	"holdfast/internal/rpc"
+	"holdfast/journal"
 )
 
 // DESIGN 4: what is lost upstream is told to its holder, and not silently taken again.
@@ -120,4 +124,50 @@ func TestCounters(t *testing.T) {
 	if got["WRITE"].In != 5 || got["READ"].Out != 3 || got["LOOKUP"].Count != 2 || got["LOOKUP"].Errors != 1 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// What is lost is named once, whoever learns of it in which order: whose, in which file, which range, and why.
+func TestALossIsNamedOnce(t *testing.T) {
+	w := newDurableWorld(t, nil)
+	p := w.client("alice")
+	fh, open := p.open("o", "f")
+	p.lock(fh, open, "l", nfs4.WRITE_LT, 100, 50)
+	gfh, _ := p.open("o", "g")
+	l := &listener{s: w.srv, id: ExportID("/"), b: w.fs}
+	h, why := backendHandle(t, fh), fs.E("", fs.NoGrace, nil)
+	set := fs.RangeSet{{Range: fs.Range{First: 100, Last: 149}, Type: fs.WriteLock}}
+	for range 2 { // the lock, and then the open with what was under it
+		l.Revoked(fsOwner("alice", "l"), h, set, why)
+		l.Revoked(fsOwner("alice", "o"), h, nil, why)
+	}
+	l.Revoked(fsOwner("alice", "o"), backendHandle(t, gfh), nil, fs.E("", fs.Expired, nil))
+	local := fsOwner(fs.LocalClient+"1", "77")
+	l.Revoked(local, h, fs.RangeSet{{Range: fs.Range{First: 7, Last: 8}, Type: fs.ReadLock}}, why)
+	want := []string{
+		"NO_GRACE alice l f write 100-149 the lock is lost: the origin takes no reclaims and has not kept it",
+		"EXPIRED alice o g  0-0 the open is lost: its lease at the origin ended",
+		"NO_GRACE " + local.Client + " 77  read 7-8 the lock is lost: the origin takes no reclaims and has not kept it",
+	}
+	eventually(t, "all are named", func() bool { return len(lostLines(t, w)) >= len(want) })
+	got := lostLines(t, w)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("lost:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func lostLines(t *testing.T, w *world) (lines []string) {
+	t.Helper()
+	for e, err := range w.jr.Events(1, func(e *journal.Event) bool { return e.Type == "lost" }) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind := ""
+		if e.Lock != 0 {
+			kind = e.Lock.String()
+		}
+		lines = append(lines, fmt.Sprintf("%s %s %s %s %s %d-%d %s", e.Result, e.Client, e.Owner, e.Name, kind, e.Range.First, e.Range.Last, e.Text))
+	}
+	return lines
 }

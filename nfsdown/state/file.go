@@ -46,6 +46,7 @@ type open struct {
 	access, deny         fs.Share
 	seenAccess, seenDeny uint8 // bit n: an OPEN had modes n; what OPEN_DOWNGRADE may name
 	reclaimed            bool  // it came by a reclaim of this client: locks may be reclaimed under it
+	lostLocks            bool  // the audit trail names a lock of it as lost at the backend
 
 	held []heldShare
 	pend *pendShare

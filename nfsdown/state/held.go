@@ -101,6 +101,7 @@ func (o *open) hold(c *Client, now time.Time) {
 // endLive ends the live part. file.mu is held.
 func (o *open) endLive() {
 	o.client, o.sid, o.access, o.deny, o.seenAccess, o.seenDeny, o.reclaimed = nil, nil, 0, 0, 0, 0, false
+	o.lostLocks = false
 }
 
 // letGo releases what c has live in o and what is held; what waits from the journal only if all is

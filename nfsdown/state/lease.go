@@ -6,7 +6,6 @@ import (
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
-	"holdfast/journal"
 )
 
 // Expire drops what is over: leases, courtesy, unconfirmed clients, waiters' turns, and tries failed
@@ -182,7 +181,8 @@ func (s *Server) DestroyClientID(id uint64, via *Request) (*Effects, error) {
 
 // Revoke is the backend's news that state was taken away (fs.Listener). The stateids that stand for
 // it say ADMIN_REVOKED (or EXPIRED, if why is fs.Expired) until FREE_STATEID; locks is nil if the
-// whole open went.
+// whole open went. The audit trail names each lock that its owner had, and an open only if it says more
+// than its locks do.
 func (s *Server) Revoke(owner fs.Owner, file fs.Handle, locks fs.RangeSet, why error) *Effects {
 	eff := &Effects{}
 	f := s.files.peek(file)
@@ -192,27 +192,24 @@ func (s *Server) Revoke(owner fs.Owner, file fs.Handle, locks fs.RangeSet, why e
 	defer s.files.put(f)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st := nfs4.NFS4ERR_ADMIN_REVOKED
-	if errors.Is(why, fs.Expired) {
-		st = nfs4.NFS4ERR_EXPIRED
-	}
 	if locks != nil {
 		if l := f.locks[owner]; l != nil {
-			s.revokeLock(l, locks, st, eff)
+			s.revokeLock(l, locks, why, eff)
 			o := l.open
 			f.tidyLock(l)
 			f.tidyOpen(o)
 		}
 	} else if o := f.opens[owner]; o != nil {
 		for l := range o.locks {
-			s.revokeLock(l, l.live, st, eff)
+			s.revokeLock(l, strongest(l.live, l.heldSet(false)), why, eff)
 			l.held, l.gone = nil, nil
 			s.noteLock(eff, l)
 		}
 		if o.client != nil {
-			o.client.revoke(o.sid, st)
-			s.event(eff.batch(), journal.Event{Type: "lost", Client: owner.Client, Owner: owner.Owner, File: file, Name: o.name,
-				Result: st.String(), Text: "the open was taken away: " + errText(why)})
+			o.client.revoke(o.sid, revokedStatus(why))
+			if o.deny != 0 || !o.lostLocks {
+				s.event(eff.batch(), LostEvent(owner, file, o.name, nil, why))
+			}
 		}
 		o.party.closed(owner.Owner, file) // an open by name on its way must look again
 		o.endLive()
@@ -224,16 +221,30 @@ func (s *Server) Revoke(owner fs.Owner, file fs.Handle, locks fs.RangeSet, why e
 	return eff
 }
 
+// revokedStatus is what the stateid of lost state says.
+func revokedStatus(why error) nfs4.Status {
+	if errors.Is(why, fs.Expired) {
+		return nfs4.NFS4ERR_EXPIRED
+	}
+	return nfs4.NFS4ERR_ADMIN_REVOKED
+}
+
 // revokeLock takes ranges away from a lock-owner. A stateid is revoked as a whole, so what else it
 // stood for is given back. file.mu is held.
-func (s *Server) revokeLock(l *lock, lost fs.RangeSet, st nfs4.Status, eff *Effects) {
-	for _, k := range lost {
-		s.event(eff.batch(), journal.Event{Type: "lost", Client: l.owner.Client, Owner: l.owner.Owner, File: l.open.file.handle, Name: l.open.name,
-			Range: k.Range, Lock: k.Type, Result: st.String(), Text: "the lock was taken away"})
-	}
+func (s *Server) revokeLock(l *lock, lost fs.RangeSet, why error, eff *Effects) {
+	has := strongest(l.live, l.heldSet(false))
 	rest := minus(l.live, lost)
+	for _, k := range minus(has, rest) {
+		s.event(eff.batch(), LostEvent(l.owner, l.open.file.handle, l.open.name, &k, why))
+		l.open.lostLocks = true
+	}
+	for _, k := range rest {
+		e := LostEvent(l.owner, l.open.file.handle, l.open.name, &k, why)
+		e.Text = "the lock is given back: another one under the same stateid is lost"
+		s.event(eff.batch(), e)
+	}
 	if l.sid != nil && l.open.client != nil {
-		l.open.client.revoke(l.sid, st)
+		l.open.client.revoke(l.sid, revokedStatus(why))
 	}
 	l.live, l.sid, l.reclaimed = nil, nil, false
 	l.held = letHeld(l.held, func(h heldRange) bool { return h.server })
@@ -256,11 +267,4 @@ func (c *Client) revoke(sid *stateid, st nfs4.Status) {
 	} else {
 		c.admin.Add(1)
 	}
-}
-
-func errText(err error) string {
-	if err == nil {
-		return "no reason given"
-	}
-	return err.Error()
 }
