@@ -2,13 +2,13 @@ package remote_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +16,7 @@ import (
 	"holdfast/fs/local"
 	"holdfast/fs/remote"
 	"holdfast/fs/remote/diskcache"
+	"holdfast/internal/coherence"
 	"holdfast/nfsdown/state"
 )
 
@@ -24,9 +25,24 @@ import (
 // that is read is checked against what close-to-open allows (I6): a value that was overwritten by a write
 // that had ended before the reader's open began must not be seen.
 //
+// That holds in each mode: an open tells what is old. Sizes are judged by the ages of the mode.
+//
 // HOLDFAST_LONG=10m makes it as long.
-func TestCloseToOpenUnderWriters(t *testing.T) {
-	long := 4 * time.Second
+func TestConsistencyUnderWriters(t *testing.T) {
+	for _, mode := range remote.Consistencies() {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			testConsistency(t, remote.Consistency(mode))
+		})
+	}
+}
+
+// slack is how old attributes may be, at ages of a second, with room for slow machines: an age counts from when the
+// answer came in, not from when it was true.
+var slack = map[remote.Consistency]time.Duration{remote.Strict: 0, remote.CloseToOpen: 3 * time.Second, remote.Relaxed: 3 * time.Second, remote.Immutable: 1000 * time.Hour}
+
+func testConsistency(t *testing.T, mode remote.Consistency) {
+	long := 3 * time.Second
 	if s := os.Getenv("HOLDFAST_LONG"); s != "" {
 		var err error
 		if long, err = time.ParseDuration(s); err != nil {
@@ -40,12 +56,13 @@ func TestCloseToOpenUnderWriters(t *testing.T) {
 	}
 	t.Cleanup(func() { b.Close(context.Background()) })
 	s := friendly(t, b, state.RetainAlways)
-	h := &history{start: time.Now(), files: map[string]*[judgedBlocks][]written{}}
+	h := &history{History: coherence.New(), slack: slack[mode]}
 	names := []string{"a", "b", "c"}
 	for _, n := range names {
-		h.files[n] = &[judgedBlocks][]written{}
-		must(t, os.WriteFile(filepath.Join(dir, n), h.whole(n, h.next()), 0o666))
+		must(t, os.WriteFile(filepath.Join(dir, n), h.whole(n, h.Next()), 0o666))
 	}
+	must(t, os.WriteFile(filepath.Join(dir, "size"), nil, 0o666))
+	must(t, h.truncate(func(size uint64) error { return os.Truncate(filepath.Join(dir, "size"), int64(size)) }, false))
 	other := s.mount(t, t.TempDir(), nil)
 	must(t, other.ReclaimComplete(t.Context()))
 
@@ -55,7 +72,16 @@ func TestCloseToOpenUnderWriters(t *testing.T) {
 	for round := 0; round < 2 || time.Now().Before(end); round++ {
 		store, err := diskcache.Open(diskcache.Config{Dir: cacheDir, Limit: 2 << 20})
 		must(t, err)
-		m := s.mount(t, journalDir, func(c *remote.Config) { c.Store = store })
+		m := s.mount(t, journalDir, func(c *remote.Config) {
+			c.Store, c.Consistency, c.RelaxedAge = store, mode, time.Second
+			if mode == remote.CloseToOpen {
+				c.Times = remote.AttrTimes{RegMin: time.Second, RegMax: time.Second, DirMin: time.Second, DirMax: time.Second}
+			}
+		})
+		size, _, err := m.Lookup(t.Context(), root, m.root, "size")
+		must(t, err)
+		otherSize, _, err := other.Lookup(t.Context(), root, other.root, "size")
+		must(t, err)
 		must(t, m.ReclaimComplete(t.Context()))
 		var writers, readers sync.WaitGroup
 		quiet := make(chan struct{})
@@ -74,12 +100,18 @@ func TestCloseToOpenUnderWriters(t *testing.T) {
 					switch {
 					case w == 0 && rnd.IntN(10) == 0:
 						err = h.replace(dir, name)
+					case w == 0 && rnd.IntN(4) == 0:
+						err = h.truncate(func(size uint64) error { return os.Truncate(filepath.Join(dir, "size"), int64(size)) }, false)
+					case w == 1 && rnd.IntN(4) == 0:
+						err = h.truncate(func(n uint64) error { return setSize(other, otherSize, n) }, false)
+					case w == 2 && rnd.IntN(4) == 0:
+						err = h.truncate(func(n uint64) error { return setSize(m, size, n) }, true)
 					case w == 0:
 						err = h.writeAtOrigin(dir, name, rnd)
 					case w == 1:
-						err = h.writeThrough(other, name, fmt.Sprint("w", round, i), rnd)
+						err = h.writeThrough(other, dir, name, fmt.Sprint("w", round, i), rnd, false)
 					default:
-						err = h.writeThrough(m, name, fmt.Sprint("w", round, i), rnd)
+						err = h.writeThrough(m, dir, name, fmt.Sprint("w", round, i), rnd, true)
 					}
 					if err != nil {
 						t.Errorf("writer %d: %v", w, err)
@@ -96,6 +128,10 @@ func TestCloseToOpenUnderWriters(t *testing.T) {
 					case <-stop:
 						return
 					default:
+					}
+					if err := h.seeSize(m, size); err != nil {
+						t.Errorf("reader %d: %v", x, err)
+						return
 					}
 					if err := h.read(m, names[rnd.IntN(len(names))], fmt.Sprint("r", round, x, i), rnd); err != nil {
 						t.Errorf("reader %d: %v", x, err)
@@ -133,66 +169,22 @@ func TestCloseToOpenUnderWriters(t *testing.T) {
 }
 
 const (
-	judgedBlocks = 40
-	judgedBlock  = 4096
+	judgedBlocks = coherence.Blocks
+	judgedBlock  = coherence.BlockSize
 )
 
-// A history is what was written, by file name and block. The moment is ns since the start.
+// A history also knows how old attributes may be.
 type history struct {
-	start time.Time
-	mu    sync.Mutex
-	value uint64
-	files map[string]*[judgedBlocks][]written
-}
-
-type written struct {
-	value      uint64
-	begun, end int64 // end is 0 while it is under way
-}
-
-func (h *history) now() int64 { return int64(time.Since(h.start)) + 1 }
-
-func (h *history) next() uint64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.value++
-	return h.value
-}
-
-func fill(b []byte, v uint64) {
-	for i := 0; i < len(b); i += 8 {
-		binary.LittleEndian.PutUint64(b[i:], v)
-	}
-}
-
-// begin notes a write of blocks [from, to), and gives the function that notes its end.
-func (h *history) begin(name string, from, to int, v uint64) func() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for b := from; b < to; b++ {
-		list := &h.files[name][b]
-		*list = append(*list, written{v, h.now(), 0})
-	}
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		now := h.now()
-		for b := from; b < to; b++ {
-			for i := range h.files[name][b] {
-				if w := &h.files[name][b][i]; w.value == v {
-					w.end = now
-				}
-			}
-		}
-	}
+	*coherence.History
+	slack time.Duration
+	// turn keeps files from being replaced while somebody writes to them: then it is known where a write went.
+	turn sync.RWMutex
 }
 
 // whole is the content of a new file, noted as written.
 func (h *history) whole(name string, v uint64) []byte {
-	h.begin(name, 0, judgedBlocks, v)()
-	b := make([]byte, judgedBlocks*judgedBlock)
-	fill(b, v)
-	return b
+	h.Begin(name, 0, judgedBlocks, v, false)()
+	return coherence.Fill(make([]byte, judgedBlocks*judgedBlock), v)
 }
 
 func spot(rnd *rand.Rand) (from, to int) {
@@ -201,34 +193,31 @@ func spot(rnd *rand.Rand) (from, to int) {
 }
 
 func (h *history) writeAtOrigin(dir, name string, rnd *rand.Rand) error {
+	h.turn.RLock()
+	defer h.turn.RUnlock()
 	from, to := spot(rnd)
-	v := h.next()
-	b := make([]byte, (to-from)*judgedBlock)
-	fill(b, v)
+	v := h.Next()
 	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	done := h.begin(name, from, to, v)
-	_, err = f.WriteAt(b, int64(from)*judgedBlock)
-	if st, e := os.Stat(filepath.Join(dir, name)); e == nil {
-		if fst, e := f.Stat(); e == nil && os.SameFile(st, fst) {
-			done()
-		}
-		// Else the file was replaced meanwhile, and nobody need see the write: it never ends.
+	done := h.Begin(name, from, to, v, false)
+	if _, err = f.WriteAt(coherence.Fill(make([]byte, (to-from)*judgedBlock), v), int64(from)*judgedBlock); err == nil {
+		done()
 	}
 	return errors.Join(err, f.Close())
 }
 
 // replace puts another file in place of one.
 func (h *history) replace(dir, name string) error {
-	v := h.next()
-	b := make([]byte, judgedBlocks*judgedBlock)
-	fill(b, v)
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	v := h.Next()
+	b := coherence.Fill(make([]byte, judgedBlocks*judgedBlock), v)
 	if err := os.WriteFile(filepath.Join(dir, name+".new"), b, 0o666); err != nil {
 		return err
 	}
-	done := h.begin(name, 0, judgedBlocks, v)
+	done := h.Begin(name, 0, judgedBlocks, v, false)
 	if err := os.Rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)); err != nil {
 		return err
 	}
@@ -236,25 +225,33 @@ func (h *history) replace(dir, name string) error {
 	return nil
 }
 
-func (h *history) writeThrough(m *mounted, name, who string, rnd *rand.Rand) error {
+func (h *history) writeThrough(m *mounted, dir, name, who string, rnd *rand.Rand, own bool) error {
+	h.turn.RLock()
+	defer h.turn.RUnlock()
 	ctx := context.Background()
 	from, to := spot(rnd)
-	v := h.next()
-	b := make([]byte, (to-from)*judgedBlock)
-	fill(b, v)
+	v := h.Next()
+	b := coherence.Fill(make([]byte, (to-from)*judgedBlock), v)
 	res, err := m.Open(ctx, root, &fs.OpenRequest{Owner: owner(who), Access: fs.ShareBoth, Dir: m.root, Name: name})
 	if err != nil {
 		return err
 	}
-	h.begin(name, from, to, v) // it may be replaced meanwhile, so it never ends for the judge
+	st, err := os.Stat(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	if ino := st.Sys().(*syscall.Stat_t).Ino; ino != res.Attr.FileID {
+		return fmt.Errorf("an open of %s found file %d, and it is %d", name, res.Attr.FileID, ino)
+	}
+	done := h.Begin(name, from, to, v, own)
 	out, err := m.Write(ctx, root, fs.IORef{Handle: res.File, Open: owner(who)}, uint64(from)*judgedBlock, b, fs.FileSync)
 	if err == nil && out.N != len(b) {
 		err = fmt.Errorf("wrote %d of %d", out.N, len(b))
 	}
-	if fs.CodeOf(err) == fs.Stale {
-		err = nil // replaced
+	if err == nil {
+		done()
 	}
-	return errors.Join(err, ignoreStale(m.CloseFile(ctx, owner(who), res.File)))
+	return errors.Join(err, m.CloseFile(ctx, owner(who), res.File))
 }
 
 func ignoreStale(err error) error {
@@ -267,7 +264,7 @@ func ignoreStale(err error) error {
 // read opens, reads a few times, closes, and judges.
 func (h *history) read(m *mounted, name, who string, rnd *rand.Rand) error {
 	ctx := context.Background()
-	begun := h.now()
+	begun := h.Now()
 	res, err := m.Open(ctx, root, &fs.OpenRequest{Owner: owner(who), Access: fs.ShareRead, Dir: m.root, Name: name})
 	if err != nil {
 		return ignoreStale(err)
@@ -282,37 +279,35 @@ func (h *history) read(m *mounted, name, who string, rnd *rand.Rand) error {
 		if err != nil {
 			return err
 		}
-		for i := 0; i+8 <= n; i += 8 {
-			if err := h.judge(name, from+i/judgedBlock, binary.LittleEndian.Uint64(b[i:]), begun); err != nil {
-				return err
-			}
+		if err := h.JudgeAll(name, from*judgedBlock, b[:n], begun, 0); err != nil {
+			return err
 		}
 	}
 	return ignoreStale(m.CloseFile(ctx, owner(who), res.File))
 }
 
-// judge tells whether a value may be seen under an open that began at a moment.
-func (h *history) judge(name string, block int, v uint64, opened int64) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := h.files[name][block]
-	var seen *written
-	for i := range list {
-		if list[i].value == v {
-			seen = &list[i]
-		}
+// The size of a file is the value of a block of its own.
+
+func (h *history) truncate(set func(uint64) error, own bool) error {
+	v := h.Next()
+	done := h.Begin("size", 0, 1, v, own)
+	if err := set(v); err != nil {
+		return err
 	}
-	if seen == nil {
-		return fmt.Errorf("%s, block %d: %d was never written there", name, block, v)
-	}
-	if seen.end == 0 {
-		return nil
-	}
-	for i := range list {
-		if w := &list[i]; w.begun > seen.end && w.end != 0 && w.end < opened {
-			return fmt.Errorf("%s, block %d: the open began at %d and saw %d, which ended at %d and was overwritten by %d from %d to %d",
-				name, block, opened, v, seen.end, w.value, w.begun, w.end)
-		}
-	}
+	done()
 	return nil
+}
+
+func setSize(m *mounted, f fs.Handle, size uint64) error {
+	_, err := m.SetAttr(context.Background(), root, fs.IORef{Handle: f}, &fs.SetAttr{Size: &size})
+	return err
+}
+
+func (h *history) seeSize(m *mounted, f fs.Handle) error {
+	began := h.Now()
+	a, err := m.GetAttr(context.Background(), root, f)
+	if err != nil {
+		return err
+	}
+	return h.Judge("size", 0, a.Size, began, h.slack)
 }

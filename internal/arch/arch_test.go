@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 	"internal/arch":       nil,
 	"internal/broken":     nil,
 	"internal/clock":      nil,
+	"internal/coherence":  nil,
 	"internal/config":     nil,
 	"internal/control":    nil,
 	"internal/crash":      nil,
