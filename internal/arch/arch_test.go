@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"internal/portmap":    {"internal/rpc", "internal/xdr"},
 	"internal/nfs4":       {"internal/xdr"},
 	"internal/rpc":        {"internal/xdr", "internal/clock"},
+	"internal/stage":      nil,
 	"internal/xdr":        nil,
 	"scripts*":            {"*"},
 	"internal/probe":      {"internal/nfs4", "internal/rpc", "internal/xdr"},
