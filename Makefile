@@ -37,7 +37,7 @@ unit:
 e2e: build
 	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 70m -v ./internal/e2e
 	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 10m -v -run 'TestTorture|TestStories' ./internal/torture
-	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 10m -v ./internal/coherence
+	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 10m -v ./internal/coherence ./internal/fsx
 
 # Real servers under clients, killed, stopped, cut off, with failing disks and wrong clocks, for TIME in each
 # way to run (settings_test.go), with the judge's report; stories of partitions and reboots; broken builds that
@@ -46,7 +46,7 @@ TIME ?= 10m
 SEED ?= 0
 torture: build
 	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 0 -v ./internal/torture -args -all -time $(TIME) -seed $(SEED)
-	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 0 -v ./internal/coherence -args -time $(TIME)
+	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 0 -v ./internal/coherence ./internal/fsx -args -time $(TIME)
 
 bench: build
 	@scripts/bench/run

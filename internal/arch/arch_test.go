@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"internal/e2e":        nil,
 	"internal/faultnet":   nil,
 	"internal/torture*":   {"nfsup", "internal/*"},
+	"internal/fsx*":       {"internal/fsx"},
 	"internal/loadgen*":   {"internal/*"},
 	"internal/nfs3":       {"internal/xdr"},
 	"internal/nlm":        {"internal/xdr"},
