@@ -37,7 +37,7 @@ func restartsAt(t *testing.T, o outside) {
 	}
 	must(t, "alice", alice.hold("a", "/mnt/k/f", "write", "0", "10", "read", "20", "10"), "granted")
 	must(t, "bob", bob.hold("b", "/mnt/k/f", "write", "10", "10", "read", "20", "10"), "granted")
-	traffic := countIn(t, "/mnt/k/count", func() (string, error) { return o.rival("cat " + o.dir + "/count"), nil }, alice)
+	traffic := countIn(t, "/mnt/k/count", func() (string, error) { return o.rival("cat " + o.dir + "/count"), nil }, alice, bob)
 	traffic.goesOn("before")
 	for _, round := range []struct {
 		name string
