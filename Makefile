@@ -35,9 +35,7 @@ unit:
 
 # Kernel clients in VMs, against the built program.
 e2e: build
-	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 70m -v ./internal/e2e
-	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 10m -v -run 'TestTorture|TestStories' ./internal/torture
-	HOLDFAST_E2E=1 $(GO) test -count=1 -timeout 10m -v ./internal/coherence ./internal/fsx
+	@scripts/e2e
 
 # Real servers under clients, killed, stopped, cut off, with failing disks and wrong clocks, for TIME in each
 # way to run (settings_test.go), with the judge's report; stories of partitions and reboots; broken builds that

@@ -47,6 +47,7 @@ func ganesha(t *testing.T, lease int, graceless bool) outside {
 	if err != nil {
 		t.Fatalf("%v: run scripts/setup", err)
 	}
+	ownPortmapper(t)
 	if c, err := net.Dial("tcp", "127.0.0.1:111"); err == nil {
 		c.Close()
 	} else {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,6 +64,7 @@ func need(t *testing.T) {
 	if os.Getenv("HOLDFAST_E2E") == "" {
 		t.Skip("needs VMs and root: run `make e2e`, or set HOLDFAST_E2E=1 after scripts/setup and make build")
 	}
+	takeTurn(t)
 }
 
 func vmCommand(args ...string) *exec.Cmd {
@@ -220,6 +222,9 @@ func port(t *testing.T) int {
 // start runs `holdfast ROLE ...` with a state directory of its own and waits until it serves.
 func start(t *testing.T, name, state string, args ...string) *Daemon {
 	t.Helper()
+	if slices.Contains(args, "--rpcbind") {
+		ownPortmapper(t)
+	}
 	need(t)
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		t.Fatal(err)
