@@ -7,7 +7,7 @@ import "context"
 // carry a [Code]. Strings that name entries are bytes: anything but '/' and NUL, 1 to 255 bytes
 // (longer: NameTooLong); "." and ".." are BadName.
 //
-// Optional abilities are interfaces of their own: [Xattrs], [ACLs], [Sparse], [Copier], [Cloner].
+// Optional abilities are interfaces of their own: [Xattrs], [ACLs], [Sparse], [Copier], [Cloner], [Delegator].
 type Backend interface {
 	Names
 	Attrs
@@ -262,4 +262,23 @@ type WriteResult64 struct {
 // Cloner shares blocks: RFC 7862 15.13. All or nothing; NotSupp where the file system cannot.
 type Cloner interface {
 	Clone(ctx context.Context, cred *Cred, from, to IORef, fromOff, toOff, length uint64) error
+}
+
+// Delegator can vouch that a file does not change but through the server, or say when it is about to. What the
+// server does itself, for other clients, is not its concern.
+type Delegator interface {
+	// Delegates tells whether files can be delegated at all, for writing (nobody else may look either) or for
+	// reading.
+	Delegates(write bool) bool
+	// Delegate is asked for one file, which owner has opened for it. A nil error is a promise: before anybody
+	// beside the server changes the file, or opens it if write is set, the [Recaller] hears of it and the file is
+	// not touched until owner has closed its open, or for long. It holds until that close. With reclaim it is to
+	// have held since before this server restarted.
+	Delegate(ctx context.Context, owner Owner, file Handle, write, reclaim bool) error
+}
+
+// Recaller is a [Listener] that hears when a promise of a [Delegator] is about to end.
+type Recaller interface {
+	// Recall asks for the delegations of file back; only those for writing if change is false. It must not block.
+	Recall(file Handle, change bool)
 }

@@ -61,11 +61,15 @@ func (s *Server) openChannel(ss *state.Session, minor uint32) *channel {
 func (s *Server) bindBack(ss *state.Session, minor uint32, rc *rpc.Conn) {
 	ch := s.openChannel(ss, minor)
 	ch.mu.Lock()
-	if !slices.Contains(ch.conns, rc) && !ch.closed {
+	fresh := !slices.Contains(ch.conns, rc) && !ch.closed
+	if fresh {
 		ch.conns = append(ch.conns, rc)
 	}
 	n := len(ch.conns)
 	ch.mu.Unlock()
+	if fresh {
+		s.probe(ch, rc)
+	}
 	ss.SetBackChannel(n)
 	if rc.Err() != nil {
 		s.unbindBack(rc) // it died meanwhile, perhaps before it was in the list
@@ -263,13 +267,4 @@ func (s *Server) NotifyLock(n state.LockNotice) {
 			s.log.Debug("CB_NOTIFY_LOCK was not delivered", "client", fs.Owner{Client: n.Client.Owner()}, "err", err)
 		}
 	})
-}
-
-// Recall asks a client to give a delegation back: CB_RECALL, RFC 8881 20.2.
-func (s *Server) Recall(ctx context.Context, c *state.Client, sid nfs4.Stateid, file fs.Handle, truncate bool) error {
-	st, err := s.callback(ctx, c, &nfs4.CBRecallArgs{Stateid: sid, Truncate: truncate, FH: nfs4.FH(file)})
-	if err == nil && st != nfs4.NFS4_OK {
-		err = st
-	}
-	return err
 }

@@ -112,6 +112,7 @@ type peer struct {
 	sess  nfs4.SessionID
 	fore  nfs4.ChannelAttrs
 	seq   map[uint32]uint32
+	slot  uint32
 	cache bool
 	calls chan nfs4.CBArgs // callbacks that came
 }
@@ -254,10 +255,10 @@ func (w *world) client(owner string) *peer {
 	return p
 }
 
-// sequence is the next SEQUENCE of slot 0.
+// sequence is the next SEQUENCE of the peer's slot.
 func (p *peer) sequence() *nfs4.SequenceArgs {
-	p.seq[0]++
-	return &nfs4.SequenceArgs{SessionID: p.sess, SequenceID: p.seq[0], CacheThis: p.cache}
+	p.seq[p.slot]++
+	return &nfs4.SequenceArgs{SessionID: p.sess, SequenceID: p.seq[p.slot], SlotID: p.slot, CacheThis: p.cache}
 }
 
 // do runs operations in the session and returns the status and the answers after that of SEQUENCE.

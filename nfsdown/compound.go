@@ -40,6 +40,9 @@ type compound struct {
 
 	v40 compound40 // with minor version 0
 
+	// leave ends what the operation said that it does to files.
+	leave []func()
+
 	// after is to be run when the operation is done: before the next, or after the reply.
 	after state.Effects
 	// posted says that there are records which the reply must not overtake.
@@ -250,6 +253,16 @@ func (c *compound) do(ctx context.Context, op nfs4.OpNum, info *opInfo, a nfs4.A
 		}
 	}
 	res, err := info.run(ctx, c, a)
+	c.untouch()
+	if r := (*state.RecallError)(nil); c.minor > 0 && errors.As(err, &r) {
+		deadline := make(chan struct{})
+		timer := c.s.cfg.Clock.AfterFunc(recallWait, func() { close(deadline) })
+		for c.again(ctx, err, deadline) {
+			res, err = info.run(ctx, c, a)
+			c.untouch()
+		}
+		timer.Stop()
+	}
 	if err != nil {
 		st := toStatus(err)
 		if st == nfs4.NFS4ERR_SERVERFAULT {
@@ -361,8 +374,18 @@ func (c *compound) set(r ref) {
 }
 
 // io judges I/O under a stateid on the current file, or on f, and gives what the backend is to know.
-func (c *compound) io(r *ref, sid nfs4.Stateid, kind state.IO) (fs.IORef, error) {
-	ref, err := c.s.state.ResolveIO(c.client, c.stateid(sid), r.handle, kind)
+func (c *compound) io(ctx context.Context, r *ref, sid nfs4.Stateid, kind state.IO) (fs.IORef, error) {
+	sid = c.stateid(sid)
+	if state.IsSpecial(sid) {
+		what := state.TouchChange
+		if kind == state.IORead {
+			what = state.TouchLook
+		}
+		if err := c.touch(ctx, r.handle, what); err != nil {
+			return fs.IORef{}, err
+		}
+	}
+	ref, err := c.s.state.ResolveIO(c.client, sid, r.handle, kind)
 	if err != nil {
 		return fs.IORef{}, err
 	}

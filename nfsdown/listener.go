@@ -15,7 +15,10 @@ type listener struct {
 	b  fs.Backend
 }
 
-var _ fs.Listener = (*listener)(nil)
+var (
+	_ fs.Listener = (*listener)(nil)
+	_ fs.Recaller = (*listener)(nil)
+)
 
 // current tells whether the export is still there and still this backend's.
 func (l *listener) current() bool {
@@ -31,8 +34,11 @@ func (l *listener) LockAvailable(file fs.Handle, owner fs.Owner, r fs.Range) {
 	l.s.background(func(context.Context) { l.s.runEffects(l.s.state.LockAvailable(wrap(l.id, file), owner, r)) })
 }
 
-// Changed does nothing: no client has a delegation that it could break.
+// Changed does nothing: a backend that has promised something says when it is to end.
 func (l *listener) Changed(fs.Handle) {}
+
+// Recall takes delegations back.
+func (l *listener) Recall(file fs.Handle, change bool) { l.s.recallAll(wrap(l.id, file), change) }
 
 // Revoked tells the holder, by its stateids, that its state is lost, and the audit trail. What the trail
 // says of clients comes from package state, which knows what they had; of others (applications on this

@@ -11,7 +11,7 @@ import (
 
 // opAllocate reserves space: RFC 7862 15.1.
 func opAllocate(ctx context.Context, c *compound, a *nfs4.AllocateArgs) (*nfs4.AllocateRes, error) {
-	b, io, err := c.sparse(a.Stateid, a.Offset, a.Length)
+	b, io, err := c.sparse(ctx, a.Stateid, a.Offset, a.Length)
 	if err != nil {
 		return nil, err
 	}
@@ -20,7 +20,7 @@ func opAllocate(ctx context.Context, c *compound, a *nfs4.AllocateArgs) (*nfs4.A
 
 // opDeallocate makes a hole: RFC 7862 15.4.
 func opDeallocate(ctx context.Context, c *compound, a *nfs4.DeallocateArgs) (*nfs4.DeallocateRes, error) {
-	b, io, err := c.sparse(a.Stateid, a.Offset, a.Length)
+	b, io, err := c.sparse(ctx, a.Stateid, a.Offset, a.Length)
 	if err != nil {
 		return nil, err
 	}
@@ -28,8 +28,8 @@ func opDeallocate(ctx context.Context, c *compound, a *nfs4.DeallocateArgs) (*nf
 }
 
 // sparse is the checks that both share.
-func (c *compound) sparse(sid nfs4.Stateid, off, length uint64) (fs.Sparse, fs.IORef, error) {
-	io, err := c.io(&c.cur, sid, state.IOWrite)
+func (c *compound) sparse(ctx context.Context, sid nfs4.Stateid, off, length uint64) (fs.Sparse, fs.IORef, error) {
+	io, err := c.io(ctx, &c.cur, sid, state.IOWrite)
 	if err != nil {
 		return nil, io, err
 	}

@@ -54,14 +54,14 @@ func opCopy(ctx context.Context, c *compound, a *nfs4.CopyArgs) (*nfs4.CopyRes, 
 }
 
 // copyRefs judges both stateids of COPY and CLONE.
-func (c *compound) copyRefs(_ context.Context, src, dst nfs4.Stateid) (from, to fs.IORef, err error) {
+func (c *compound) copyRefs(ctx context.Context, src, dst nfs4.Stateid) (from, to fs.IORef, err error) {
 	if src == nfs4.CurrentStateid {
 		src = c.savedSid // the source is the saved file
 	}
-	if from, err = c.io(&c.saved, src, state.IORead); err != nil {
+	if from, err = c.io(ctx, &c.saved, src, state.IORead); err != nil {
 		return from, to, err
 	}
-	to, err = c.io(&c.cur, dst, state.IOWrite)
+	to, err = c.io(ctx, &c.cur, dst, state.IOWrite)
 	return from, to, err
 }
 

@@ -13,7 +13,7 @@ import (
 const openBits = nfs4.OPEN4_SHARE_ACCESS_BOTH | nfs4.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK |
 	nfs4.OPEN4_SHARE_ACCESS_WANT_SIGNAL_DELEG_WHEN_RESRC_AVAIL | nfs4.OPEN4_SHARE_ACCESS_WANT_PUSH_DELEG_WHEN_UNCONTENDED
 
-// opOpen opens, creates, or reclaims an open of, a regular file: RFC 8881 18.16. Delegations are not given.
+// opOpen opens, creates, or reclaims an open of, a regular file: RFC 8881 18.16. A delegation may come with it.
 func opOpen(ctx context.Context, c *compound, a *nfs4.OpenArgs) (*nfs4.OpenRes, error) {
 	if a.ShareAccess&nfs4.OPEN4_SHARE_ACCESS_BOTH == 0 || a.ShareAccess&^openBits != 0 || a.ShareDeny > nfs4.OPEN4_SHARE_DENY_BOTH {
 		return nil, nfs4.NFS4ERR_INVAL
@@ -30,6 +30,7 @@ func opOpen(ctx context.Context, c *compound, a *nfs4.OpenArgs) (*nfs4.OpenRes, 
 			return nil, nfs4.NFS4ERR_INVAL
 		}
 		if a.Claim.Type == nfs4.CLAIM_PREVIOUS {
+			o.reclaimDelegation(ctx)
 			return o.res, o.byHandle(ctx, true)
 		}
 		if err := o.writable(); err != nil {
@@ -40,7 +41,17 @@ func opOpen(ctx context.Context, c *compound, a *nfs4.OpenArgs) (*nfs4.OpenRes, 
 		}
 		return o.res, o.byHandle(ctx, false)
 	case nfs4.CLAIM_DELEGATE_CUR, nfs4.CLAIM_DELEG_CUR_FH:
-		return nil, nfs4.NFS4ERR_BAD_STATEID // none was given
+		// The client did this open by itself: it is made here as any other. 10.2.1: the delegation covers it.
+		h, err := c.s.state.CheckDelegation(c.client, c.stateid(a.Claim.DelegateStateid))
+		switch {
+		case err != nil:
+			return nil, err
+		case a.Claim.Type == nfs4.CLAIM_DELEGATE_CUR:
+			return o.res, o.byName(ctx)
+		case h != c.cur.handle:
+			return nil, nfs4.NFS4ERR_BAD_STATEID
+		}
+		return o.res, o.byHandle(ctx, false)
 	}
 	return nil, nfs4.NFS4ERR_NOTSUPP
 }
@@ -88,11 +99,17 @@ func (o *opening) byName(ctx context.Context) error {
 		return err
 	}
 	defer ticket.End()
-	if req.Create == fs.Unchecked && req.Attr.Size != nil {
-		// It truncates, which cannot be undone: judge it before, if the file is there.
+	truncates := req.Create == fs.Unchecked && req.Attr.Size != nil
+	if truncates || c.s.state.Delegated() {
+		// It truncates, which cannot be undone, or somebody has a delegation: judge it before, if the file is there.
 		if h, _, err := c.cur.b.Lookup(ctx, c.cur.cred, c.cur.h, name); err == nil {
 			if _, err := o.check(ctx, h); err != nil {
 				return err
+			}
+			if truncates {
+				if err := c.touch(ctx, wrapOf(&c.cur, h), state.TouchChange); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -192,7 +209,14 @@ func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, 
 	if opened == nil || opened.MayNotify {
 		o.res.Rflags |= nfs4.OPEN4_RESULT_MAY_NOTIFY_LOCK
 	}
-	o.res.Delegation = o.noDelegation()
+	switch a := o.a; {
+	case req.Reclaim:
+		o.res.Delegation = o.reclaimed(file)
+	case a.Claim.Type == nfs4.CLAIM_DELEGATE_CUR, a.Claim.Type == nfs4.CLAIM_DELEG_CUR_FH:
+		o.res.Delegation = nfs4.OpenDelegation{Type: nfs4.OPEN_DELEGATE_NONE}
+	default:
+		o.res.Delegation = o.delegate(ctx, file)
+	}
 	c.set(file)
 	c.curSid = sid
 	return nil
@@ -258,18 +282,4 @@ func (o *opening) how(req *fs.OpenRequest) error {
 	}
 	req.Attr, o.set = set, bits
 	return nil
-}
-
-// noDelegation says why there is none, if the client asked for one: 18.16.3.
-func (o *opening) noDelegation() nfs4.OpenDelegation {
-	why := uint32(nfs4.WND4_RESOURCE)
-	switch o.a.ShareAccess & nfs4.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK {
-	case nfs4.OPEN4_SHARE_ACCESS_WANT_NO_PREFERENCE:
-		return nfs4.OpenDelegation{Type: nfs4.OPEN_DELEGATE_NONE}
-	case nfs4.OPEN4_SHARE_ACCESS_WANT_NO_DELEG:
-		why = nfs4.WND4_NOT_WANTED
-	case nfs4.OPEN4_SHARE_ACCESS_WANT_CANCEL:
-		why = nfs4.WND4_CANCELLED
-	}
-	return nfs4.OpenDelegation{Type: nfs4.OPEN_DELEGATE_NONE_EXT, Why: why}
 }

@@ -10,7 +10,7 @@ import (
 
 // opRead reads data: RFC 8881 18.22. The data lies in a pooled buffer until the reply is written, and is not copied.
 func opRead(ctx context.Context, c *compound, a *nfs4.ReadArgs) (*nfs4.ReadRes, error) {
-	io, err := c.io(&c.cur, a.Stateid, state.IORead)
+	io, err := c.io(ctx, &c.cur, a.Stateid, state.IORead)
 	if err != nil {
 		return nil, err
 	}

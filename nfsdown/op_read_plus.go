@@ -17,7 +17,7 @@ const segmentHead = 4 + 8 + 8
 
 // opReadPlus reads data and tells of holes: RFC 7862 15.10. Without a backend that knows holes all is data.
 func opReadPlus(ctx context.Context, c *compound, a *nfs4.ReadPlusArgs) (*nfs4.ReadPlusRes, error) {
-	io, err := c.io(&c.cur, a.Stateid, state.IORead)
+	io, err := c.io(ctx, &c.cur, a.Stateid, state.IORead)
 	if err != nil {
 		return nil, err
 	}

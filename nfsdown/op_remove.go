@@ -5,6 +5,7 @@ import (
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
+	"holdfast/nfsdown/state"
 )
 
 // opRemove removes an entry of any kind: RFC 8881 18.25. One that an export covers is in use.
@@ -14,6 +15,9 @@ func opRemove(ctx context.Context, c *compound, a *nfs4.RemoveArgs) (*nfs4.Remov
 	}
 	if c.cur.onWay(a.Name) {
 		return nil, nfs4.NFS4ERR_FILE_OPEN
+	}
+	if err := c.touchName(ctx, &c.cur, a.Name); err != nil {
+		return nil, err
 	}
 	change, err := c.cur.b.Remove(ctx, c.cur.cred, c.cur.h, a.Name, fs.RemoveAny)
 	if err != nil {
@@ -39,6 +43,12 @@ func opRename(ctx context.Context, c *compound, a *nfs4.RenameArgs) (*nfs4.Renam
 	case c.saved.onWay(a.OldName), c.cur.onWay(a.NewName):
 		return nil, nfs4.NFS4ERR_FILE_OPEN
 	}
+	if err := c.touchName(ctx, &c.saved, a.OldName); err != nil {
+		return nil, err
+	}
+	if err := c.touchName(ctx, &c.cur, a.NewName); err != nil {
+		return nil, err
+	}
 	source, target, err := c.cur.b.Rename(ctx, c.cur.cred, c.saved.h, a.OldName, c.cur.h, a.NewName)
 	if err != nil {
 		return nil, err
@@ -56,6 +66,9 @@ func opLink(ctx context.Context, c *compound, a *nfs4.LinkArgs) (*nfs4.LinkRes, 
 		return nil, nfs4.NFS4ERR_XDEV
 	case c.cur.junction(a.NewName) != nil:
 		return nil, nfs4.NFS4ERR_EXIST
+	}
+	if err := c.touch(ctx, c.saved.handle, state.TouchChange); err != nil {
+		return nil, err
 	}
 	change, err := c.cur.b.Link(ctx, c.cur.cred, c.saved.h, c.cur.h, a.NewName)
 	if err != nil {

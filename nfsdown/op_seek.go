@@ -13,7 +13,7 @@ func opSeek(ctx context.Context, c *compound, a *nfs4.SeekArgs) (*nfs4.SeekRes, 
 	if a.What > nfs4.NFS4_CONTENT_HOLE {
 		return nil, nfs4.NFS4ERR_UNION_NOTSUPP
 	}
-	io, err := c.io(&c.cur, a.Stateid, state.IORead)
+	io, err := c.io(ctx, &c.cur, a.Stateid, state.IORead)
 	if err != nil {
 		return nil, err
 	}

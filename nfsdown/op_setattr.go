@@ -23,9 +23,12 @@ func opSetattr(ctx context.Context, c *compound, a *nfs4.SetattrArgs) (*nfs4.Set
 	if err != nil {
 		return nil, err
 	}
+	if err := c.touch(ctx, c.cur.handle, state.TouchChange); err != nil {
+		return nil, err
+	}
 	io := fs.IORef{Handle: c.cur.h}
 	if set.Size != nil {
-		if io, err = c.io(&c.cur, a.Stateid, state.IOSetSize); err != nil {
+		if io, err = c.io(ctx, &c.cur, a.Stateid, state.IOSetSize); err != nil {
 			return nil, err
 		}
 	}

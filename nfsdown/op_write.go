@@ -11,7 +11,7 @@ import (
 
 // opWrite writes data: RFC 8881 18.32. The data lies in the request's record.
 func opWrite(ctx context.Context, c *compound, a *nfs4.WriteArgs) (*nfs4.WriteRes, error) {
-	io, err := c.io(&c.cur, a.Stateid, state.IOWrite)
+	io, err := c.io(ctx, &c.cur, a.Stateid, state.IOWrite)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
+	"holdfast/nfsdown/state"
 )
 
 // xattrs is the backend's extended attributes, and a check of a name: RFC 8276 section 8.
@@ -45,6 +46,9 @@ func opSetxattr(ctx context.Context, c *compound, a *nfs4.SetxattrArgs) (*nfs4.S
 	}
 	if a.Option > nfs4.SETXATTR4_REPLACE {
 		return nil, nfs4.NFS4ERR_INVAL
+	}
+	if err := c.touch(ctx, c.cur.handle, state.TouchChange); err != nil {
+		return nil, err
 	}
 	change, err := b.SetXattr(ctx, c.cur.cred, c.cur.h, a.Name, a.Value, fs.XattrSet(a.Option))
 	if err != nil {
@@ -89,6 +93,9 @@ func opListxattrs(ctx context.Context, c *compound, a *nfs4.ListxattrsArgs) (*nf
 func opRemovexattr(ctx context.Context, c *compound, a *nfs4.RemovexattrArgs) (*nfs4.RemovexattrRes, error) {
 	b, err := c.xattrs(a.Name)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.touch(ctx, c.cur.handle, state.TouchChange); err != nil {
 		return nil, err
 	}
 	change, err := b.RemoveXattr(ctx, c.cur.cred, c.cur.h, a.Name)

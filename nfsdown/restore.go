@@ -164,6 +164,9 @@ func (s *Server) restoreItem(ctx context.Context, i *state.RestoreItem) (lost in
 		s.restoreLost(i, i.Owner, nil, err)
 		return 1
 	}
+	if i.Owner.Owner == state.DelegOwner {
+		s.keepDelegation(ctx, x.Backend, i.Owner, h, i.File, i.Access&fs.ShareWrite != 0)
+	}
 	for _, l := range i.Locks {
 		var has, gone fs.RangeSet
 		var why error

@@ -86,7 +86,8 @@ func runOrigin(ctx context.Context, settings func() (*config.Config, error), dir
 	}
 	cfg := in.cfg
 	defer func() { err = errors.Join(err, in.close()) }()
-	b, err := local.New(ctx, local.Config{Dir: dir, StateDir: filepath.Join(cfg.Dir(), "local"), Logger: in.log})
+	b, err := local.New(ctx, local.Config{Dir: dir, StateDir: filepath.Join(cfg.Dir(), "local"), Logger: in.log,
+		Delegate: delegateLocal[cfg.Delegate.Value]})
 	if err != nil {
 		return err
 	}

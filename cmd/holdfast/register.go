@@ -30,6 +30,9 @@ func (in *instance) register() {
 				items = append(items, viewUpDelegs(r)...)
 			}
 		}
+		if in.server != nil {
+			items = append(items, viewDownDelegs(in.server.State().Delegations())...)
+		}
 		return map[string]any{"schema": 1, "items": items}, nil
 	})
 	c.Get("/v1/why", in.why)

@@ -29,8 +29,20 @@ type Config struct {
 	// MaxFiles bounds the descriptors that are kept open; 0 means half of RLIMIT_NOFILE, which New
 	// raises as far as it is allowed to. Half of them may have locks, of any number of owners each.
 	MaxFiles int
+	// Delegate says what clients may be promised of files: fs.Delegator.
+	Delegate DelegatePolicy
 	// Logger hears what is worth knowing; nil is slog.Default.
 	Logger *slog.Logger
 	// Clock drives timers; nil is the clock of the machine.
 	Clock clock.Clock
 }
+
+// DelegatePolicy says which delegations a directory is good for.
+type DelegatePolicy uint8
+
+// The policies.
+const (
+	DelegateNever     DelegatePolicy = iota
+	DelegateLeases                   // for reading, guarded by leases of the kernel against programs of this host
+	DelegateExclusive                // also for writing: no program of this host uses the files
+)

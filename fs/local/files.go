@@ -140,6 +140,7 @@ func (c *files) openAt(n node, st *unix.Statx_t, write bool) (int, error) {
 	}
 	flags := unix.O_RDONLY
 	if write {
+		c.b.leases.yield(n.h)
 		flags = unix.O_RDWR
 	}
 	fd, err := c.b.reopen(n.fd, flags)

@@ -45,6 +45,7 @@ type Backend struct {
 	states     states
 	dirs       dirSync
 	polls      polls
+	leases     leases
 	verifier   atomic.Uint64
 
 	listenMu  sync.RWMutex
@@ -126,6 +127,7 @@ func open(ctx context.Context, cfg Config) (_ *Backend, err error) {
 	}
 	b.files.init(b, cfg.MaxFiles)
 	b.states.m = make(map[fs.Handle]*fileState)
+	b.leases.b, b.leases.m = b, make(map[fs.Handle]*lease)
 	b.dirs.m = make(map[fs.Handle]*dirFlusher)
 	unix.Umask(0)
 	return b, nil
@@ -336,6 +338,7 @@ func (b *Backend) Close(ctx context.Context) error {
 		return nil
 	}
 	b.polls.stop()
+	b.leases.close()
 	b.states.close(&b.files)
 	err := errors.Join(b.files.close(), b.change.close())
 	if b.table != nil {

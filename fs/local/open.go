@@ -409,6 +409,7 @@ func (b *Backend) CloseFile(ctx context.Context, owner fs.Owner, h fs.Handle) er
 		}
 	}
 	delete(f.opens, owner)
+	b.leases.end(owner, h)
 	f.modes.add(-1, o.access, o.deny)
 	f.mu.Unlock()
 	b.files.unhold(o.kept)

@@ -101,6 +101,7 @@ type Config struct {
 	Hold     Duration `json:"-"`
 	Courtesy Duration `json:"-"`
 	Delegs   Choice   `json:"-"`
+	Delegate Choice   `json:"-"`
 
 	Listen   string `json:"listen"`
 	MaxConns int    `json:"max_connections"`
@@ -140,6 +141,7 @@ func Default() *Config {
 		InGrace:     Choice{"safe", []string{"safe", "reclaims"}},
 		Courtesy:    Duration(24 * time.Hour),
 		Delegs:      Choice{"auto", []string{"auto", "on", "off"}},
+		Delegate:    Choice{"off", []string{"auto", "on", "off"}},
 		Listen:      ":2049",
 		MaxConns:    20000,
 		Rpcbind:     Choice{"auto", []string{"auto", "embedded", "off"}},

@@ -40,9 +40,10 @@ type Client struct {
 	reclaiming int  // guarded by mu; reclaims on their way
 
 	// Revoked stateids that wait for FREE_STATEID, for the flags of SEQUENCE.
-	admin, expired atomic.Int32
-	wantsBack      atomic.Bool  // it asked for a back channel once
-	backs          atomic.Int32 // sessions with a back channel now
+	admin, expired, delegs atomic.Int32
+	wantsBack              atomic.Bool  // it asked for a back channel once
+	tried                  atomic.Bool  // a callback was answered
+	backs                  atomic.Int32 // sessions with a back channel now
 
 	// The reply cache of CREATE_SESSION, guarded by Server.mu.
 	csSeq     uint32

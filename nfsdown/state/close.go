@@ -8,21 +8,40 @@ import (
 	"holdfast/journal"
 )
 
+// sidKind is what a stateid stands for.
+type sidKind uint8
+
+const (
+	kindOpen sidKind = iota
+	kindLock
+	kindDeleg
+)
+
+func (sid *stateid) kind() sidKind {
+	switch {
+	case sid.lock != nil:
+		return kindLock
+	case sid.open.isDeleg():
+		return kindDeleg
+	}
+	return kindOpen
+}
+
 // resolve finds the state that a stateid stands for, of the sort that is wanted.
-func (c *Client) resolve(sid nfs4.Stateid, file fs.Handle, lock bool) (*stateid, error) {
+func (c *Client) resolve(sid nfs4.Stateid, file fs.Handle, kind sidKind) (*stateid, error) {
 	if IsSpecial(sid) {
 		return nil, nfs4.NFS4ERR_BAD_STATEID
 	}
 	st := c.find(sid)
-	if st == nil || st.file.handle != file || (st.lock != nil) != lock {
+	if st == nil || st.file.handle != file || st.kind() != kind {
 		return nil, nfs4.NFS4ERR_BAD_STATEID
 	}
 	return st, nil
 }
 
 // takeOpen finds an open by its stateid and takes its turn alone. The entry is in use until giveOpen.
-func (s *Server) takeOpen(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle) (*open, error) {
-	st, err := c.resolve(sid, file, false)
+func (s *Server) takeOpen(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle, kind sidKind) (*open, error) {
+	st, err := c.resolve(sid, file, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +92,11 @@ type ClosePlan struct {
 
 // PrepareClose judges CLOSE, RFC 8881 18.2. Locks under the open go with it.
 func (s *Server) PrepareClose(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle) (*ClosePlan, error) {
-	o, err := s.takeOpen(ctx, c, sid, file)
+	return s.prepareClose(ctx, c, sid, file, kindOpen)
+}
+
+func (s *Server) prepareClose(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle, kind sidKind) (*ClosePlan, error) {
+	o, err := s.takeOpen(ctx, c, sid, file, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +175,7 @@ type DowngradePlan struct {
 // PrepareDowngrade judges OPEN_DOWNGRADE, RFC 8881 18.18: INVAL if the modes are not those of a
 // subset of the opens done.
 func (s *Server) PrepareDowngrade(ctx context.Context, c *Client, sid nfs4.Stateid, file fs.Handle, access, deny fs.Share) (*DowngradePlan, error) {
-	o, err := s.takeOpen(ctx, c, sid, file)
+	o, err := s.takeOpen(ctx, c, sid, file, kindOpen)
 	if err != nil {
 		return nil, err
 	}

@@ -69,6 +69,10 @@ type Config struct {
 	ImplID        *nfs4.ImplID
 	ExchangeFlags uint32 // pNFS role for eir_flags; zero: EXCHGID4_FLAG_USE_NON_PNFS
 
+	// Delegations lets files be delegated to clients.
+	Delegations    bool
+	MaxDelegations int // at once: 65536
+
 	// MayNotify promises a CB_NOTIFY_LOCK to those who wait for a lock.
 	MayNotify bool
 }

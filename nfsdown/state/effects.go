@@ -14,6 +14,7 @@ type Effects struct {
 	Batch       *journal.Batch // to Post; nil if nothing
 	Releases    []*Release     // state to give back to the backend
 	Notify      []LockNotice   // CB_NOTIFY_LOCK to send
+	Recalls     []*Recall      // CB_RECALL to send
 	Cancel      []WaitCancel   // backend queues to leave
 	Forget      []OwnerFile    // lock-owners to ReleaseLockOwner
 	Interrupt   []*Session     // requests that run in these should end: their contexts are to be cancelled
@@ -63,6 +64,8 @@ type Host interface {
 	Post(*journal.Batch)
 	// NotifyLock sends CB_NOTIFY_LOCK if there is a back channel; it does not wait for the answer.
 	NotifyLock(LockNotice)
+	// Recall sends CB_RECALL and says what became of it by Asked, later: it does not wait.
+	Recall(*Recall)
 	// Interrupt cancels the contexts of the requests that run in the session.
 	Interrupt(*Session)
 	// Closed forgets the connections of a session that is no more.
@@ -75,7 +78,7 @@ type Host interface {
 
 // Empty tells whether there is nothing to do.
 func (e *Effects) Empty() bool {
-	return e == nil || (e.Batch == nil || e.Batch.Empty()) && len(e.records)+len(e.clients)+len(e.granted)+len(e.Releases)+len(e.Notify)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
+	return e == nil || (e.Batch == nil || e.Batch.Empty()) && len(e.records)+len(e.clients)+len(e.granted)+len(e.Releases)+len(e.Notify)+len(e.Recalls)+len(e.Cancel)+len(e.Forget)+len(e.Interrupt)+len(e.Closed) == 0 && !e.GraceMayEnd
 }
 
 // batch is the Batch, made if there is none.
@@ -97,6 +100,7 @@ func (e *Effects) Add(o *Effects) {
 	e.addRecords(o)
 	e.Releases = append(e.Releases, o.Releases...)
 	e.Notify = append(e.Notify, o.Notify...)
+	e.Recalls = append(e.Recalls, o.Recalls...)
 	e.Cancel = append(e.Cancel, o.Cancel...)
 	e.Forget = append(e.Forget, o.Forget...)
 	e.Interrupt = append(e.Interrupt, o.Interrupt...)
@@ -128,6 +132,9 @@ func (e *Effects) runOnce(ctx context.Context, h Host) *Effects {
 	e.Record(h)
 	for file, r := range e.granted {
 		e.srv.postFile(h, file, r)
+	}
+	for _, r := range e.Recalls {
+		h.Recall(r)
 	}
 	for _, ss := range e.Interrupt {
 		h.Interrupt(ss)

@@ -30,6 +30,8 @@ type file struct {
 	opens   map[fs.Owner]*open
 	locks   map[fs.Owner]*lock
 	waiters []*waiter // guarded by mu; first come, first served
+	// touched, guarded by mu: clients that change the file otherwise than under an open, now.
+	touched map[string]int
 }
 
 // open is what one open-owner has of one file: live, held, on its way, and on its way out. All
@@ -55,6 +57,11 @@ type open struct {
 	goneAccess, goneDeny fs.Share
 	atBackend            bool // the backend has, or may have, the open
 	release              *Release
+
+	// Of a delegation that is to come back: since when, whether the client was told, and what is closed when it ends.
+	recalled     time.Time
+	returned     chan struct{} // nil if it is not
+	asking, told bool
 
 	lower *DowngradePlan // an OPEN_DOWNGRADE on its way: the record does without what it gives back
 

@@ -281,6 +281,9 @@ func (s *Server) EndGrace(force bool) *GraceEnd {
 // lost names what of o waits from the journal. file.mu is held.
 func (o *open) lost() []Lost {
 	var out []Lost
+	if o.isDeleg() {
+		return nil // what was done under it is in opens and locks, or was the client's alone
+	}
 	a, d := o.heldModes(true)
 	if o.client != nil {
 		a, d = a&^o.access, d&^o.deny

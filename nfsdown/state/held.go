@@ -66,11 +66,12 @@ func (s *Server) strip(c *Client, mode killMode, eff *Effects) {
 		f := o.file
 		f.mu.Lock()
 		s.dropWaiters(f, func(w *waiter) bool { return w.owner.Client == c.party.owner }, eff)
-		switch mode {
-		case killHold:
+		switch {
+		case mode == killHold && !o.isDeleg():
 			o.hold(c, now)
-		case killRelease, killRestart:
-			if s.letGo(o, c, mode == killRelease, eff) {
+		default:
+			// A client that restarts does not know what was delegated to it: 10.2.1, without CLAIM_DELEGATE_PREV.
+			if s.letGo(o, c, mode == killRelease || o.isDeleg(), eff) {
 				s.noteAll(eff, o)
 			}
 		}
@@ -100,6 +101,9 @@ func (o *open) hold(c *Client, now time.Time) {
 
 // endLive ends the live part. file.mu is held.
 func (o *open) endLive() {
+	if o.client != nil && o.isDeleg() {
+		o.endDeleg()
+	}
 	o.client, o.sid, o.access, o.deny, o.seenAccess, o.seenDeny, o.reclaimed = nil, nil, 0, 0, 0, 0, false
 	o.lostLocks = false
 }

@@ -561,6 +561,7 @@ func (inc *incarnation) restoreItem(i *RestoreItem) {
 }
 
 func (inc *incarnation) NotifyLock(LockNotice) {}
+func (inc *incarnation) Recall(r *Recall)      { r.Asked(true) }
 func (inc *incarnation) Interrupt(*Session)    {}
 func (inc *incarnation) Closed(*Session)       {}
 func (inc *incarnation) GraceMayEnd()          {}

@@ -35,6 +35,7 @@ func (s *Server) Expire() *Effects {
 	s.tidy40(now)
 	s.expireHeld(now, eff)
 	s.expireWaiters(eff)
+	s.expireRecalls(now, eff)
 	s.grace.mu.Lock()
 	if s.grace.refs == 0 && s.mayEnd() {
 		eff.GraceMayEnd = true
@@ -114,6 +115,11 @@ func (s *Server) NextDeadline() time.Time {
 		next = now.Add(min(s.cfg.WaiterHold, s.cfg.Lease))
 	}
 	s.waitMu.Unlock()
+	s.delegMu.Lock()
+	if len(s.recalls) > 0 {
+		next = now
+	}
+	s.delegMu.Unlock()
 	s.mu.RLock()
 	if len(s.failed) > 0 {
 		next = now
@@ -262,9 +268,12 @@ func (c *Client) revoke(sid *stateid, st nfs4.Status) {
 		return
 	}
 	sid.revoked = st
-	if st == nfs4.NFS4ERR_EXPIRED {
+	switch st {
+	case nfs4.NFS4ERR_EXPIRED:
 		c.expired.Add(1)
-	} else {
+	case nfs4.NFS4ERR_DELEG_REVOKED:
+		c.delegs.Add(1)
+	default:
 		c.admin.Add(1)
 	}
 }

@@ -138,7 +138,11 @@ func (s *Server) freeRange(f *file, owner fs.Owner, r fs.Range, t fs.LockType, e
 
 // findLock finds or makes the entry that a LOCK is about, in use until giveLock. f.mu is not held.
 func (s *Server) findLock(c *Client, req *LockRequest) (*lock, *stateid, error) {
-	st, err := c.resolve(req.Stateid, req.File, !req.NewOwner)
+	kind := kindLock
+	if req.NewOwner {
+		kind = kindOpen
+	}
+	st, err := c.resolve(req.Stateid, req.File, kind)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -40,6 +40,9 @@ func (s *Server) judgeNew(c *Client, lock bool) error {
 // BeginOpen judges an open by name as far as can be done without the handle (GRACE), before the
 // backend is asked. End the ticket after Settle, or when the backend refused.
 func (s *Server) BeginOpen(c *Client, owner string) (*OpenTicket, error) {
+	if owner == DelegOwner {
+		return nil, nfs4.NFS4ERR_INVAL
+	}
 	if err := s.judgeNew(c, false); err != nil {
 		return nil, err
 	}
@@ -79,13 +82,13 @@ func (t *OpenTicket) wasTouched(f fs.Handle) bool {
 // or past its limit, is taken away into evict. It returns a channel to wait on before it is looked
 // again, or an error, or neither: the way is free. f.mu is held, and is given up for an eviction,
 // after which again is true.
-func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) (wait <-chan struct{}, again bool, err error) {
+func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) (_ <-chan struct{}, again bool, _ error) {
 	now := s.now()
+	wait, victim, err := s.delegConflict(f, owner.Client, access, deny, now, evict)
 	clash := func(a, d fs.Share) bool { return a&deny != 0 || d&access != 0 }
-	var victim *Client
 	var past []*open // with something held past its limit
 	for _, o := range f.opens {
-		if o.owner == owner {
+		if o.owner == owner || o.isDeleg() {
 			continue
 		}
 		if o.client != nil && clash(o.access, o.deny) {
@@ -235,6 +238,13 @@ type OpenPlan struct {
 // The Effects are to be run whatever the error is: they undo such an open. Errors: SHARE_DENIED,
 // GRACE, NO_GRACE, RECLAIM_BAD, RECLAIM_CONFLICT, or that of ctx.
 func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (*OpenPlan, *Effects, error) {
+	if req.Owner == DelegOwner {
+		return nil, &Effects{}, nfs4.NFS4ERR_INVAL
+	}
+	return s.prepareOpen(ctx, c, req)
+}
+
+func (s *Server) prepareOpen(ctx context.Context, c *Client, req *OpenRequest) (*OpenPlan, *Effects, error) {
 	eff := &Effects{}
 	owner := fs.Owner{Client: c.party.owner, Owner: req.Owner}
 	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, unconf: req.Unconfirmed, reclaim: req.Reclaim, Evict: &Effects{}}
@@ -454,6 +464,9 @@ func (s *Server) matchOpen(p *OpenPlan, f *file) (Call, error) {
 		a, d := o.heldModes(true)
 		known = want&^(haveA|a) == 0 && wantDeny&^(haveD|d) == 0
 	}
+	if !known && p.underDeleg(f) {
+		return CallNormal, nil
+	}
 	if !known && !s.forwards(o.party, p.inGrace) {
 		return CallNone, s.noMatch(p.c, p.inGrace)
 	}
@@ -469,6 +482,13 @@ func (s *Server) matchOpen(p *OpenPlan, f *file) (Call, error) {
 		}
 	}
 	return CallReclaim, nil
+}
+
+// underDeleg tells whether the client may have opened the file by itself, under a delegation that it has
+// reclaimed: nobody could come between, and for the backend it is a new open. file.mu is held.
+func (p *OpenPlan) underDeleg(f *file) bool {
+	d := f.opens[fs.Owner{Client: p.o.owner.Client, Owner: DelegOwner}]
+	return d != nil && d != p.o && d.client == p.c && p.Request.Deny == 0 && p.Request.Access&^d.access == 0
 }
 
 // ended tells whether after err of a call that gives something back the backend may have it no more.
@@ -549,6 +569,9 @@ func (p *OpenPlan) granted() nfs4.Stateid {
 		}
 		o.sid.unconfirmed = p.unconf
 		p.c.addStateid(o.sid)
+		if o.isDeleg() {
+			o.beginDeleg(p.s, access)
+		}
 	} else {
 		o.sid.bump()
 	}

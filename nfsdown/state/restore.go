@@ -244,6 +244,9 @@ func (s *Server) restoreOpen(c *Client, r *journal.OpenRecord, now time.Time) {
 	} else {
 		o.client, o.access, o.deny, o.reclaimed = c, r.LiveAccess, r.LiveDeny, r.Reclaimed
 		o.seenAccess, o.seenDeny = uint8(r.Seen), uint8(r.Seen>>8)
+		if o.isDeleg() {
+			o.beginDeleg(s, o.access)
+		}
 	}
 	if heldA != 0 {
 		o.held = []heldShare{{access: heldA, deny: heldD, since: now}}
@@ -328,7 +331,7 @@ func (s *Server) NotGranted(i *RestoreItem) *Effects {
 		o.endLive()
 		o.held, o.atBackend = nil, false
 	} else {
-		o.access, o.deny = o.access&i.BeforeAccess, o.deny&i.BeforeDeny
+		o.access, o.deny = o.access&i.BeforeAccess, o.deny&i.BeforeDeny // never a delegation: that has no upgrade
 		o.seenAccess, o.seenDeny = within(o.seenAccess, o.access), within(o.seenDeny, o.deny)
 		if o.client != nil && o.access == 0 { // all there was before is held for the client
 			o.client.freeStateid(o.sid)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/fs"
 	"holdfast/internal/nfs4"
 	"holdfast/journal"
 )
@@ -30,6 +31,12 @@ type Server struct {
 	failed    []*Release         // guarded by mu; to be tried again
 	waiting   map[*file]struct{} // guarded by waitMu
 	waitMu    sync.Mutex         // a leaf
+
+	delegs, writeDelegs      atomic.Int64 // delegations that clients have
+	recallCount, revokeCount atomic.Uint64
+	delegMu                  sync.Mutex              // a leaf
+	recalls                  map[*open]struct{}      // guarded by delegMu; delegations on their way back
+	contended                map[fs.Handle]time.Time // guarded by delegMu; when files were last recalled
 }
 
 // New makes a server out of what the journal holds; nil is an intact and empty journal. If there is
@@ -43,6 +50,7 @@ func New(cfg Config, snap *journal.Snapshot) *Server {
 		parties:  map[string]*party{},
 		sessions: map[nfs4.SessionID]*Session{},
 		waiting:  map[*file]struct{}{},
+		recalls:  map[*open]struct{}{}, contended: map[fs.Handle]time.Time{},
 	}
 	s.files.seed = maphash.MakeSeed()
 	s.load(snap)
@@ -66,6 +74,7 @@ func (c *Config) defaults() {
 	c.MaxOps = cmp.Or(c.MaxOps, 64)
 	c.MaxSessions = cmp.Or(c.MaxSessions, 64)
 	c.MaxClients = cmp.Or(c.MaxClients, 65536)
+	c.MaxDelegations = cmp.Or(c.MaxDelegations, 65536)
 	c.ExchangeFlags = cmp.Or(c.ExchangeFlags, nfs4.EXCHGID4_FLAG_USE_NON_PNFS)
 }
 

@@ -82,6 +82,12 @@ func (ss *Session) SetBackChannel(conns int) {
 	ss.conns = conns
 }
 
+// SetTried says that the client has answered a callback: it can be given what has to be recalled.
+func (c *Client) SetTried() { c.tried.Store(true) }
+
+// Tried tells whether SetTried was called.
+func (c *Client) Tried() bool { return c.tried.Load() }
+
 // SetBackChannelFault makes SEQUENCE say SEQ4_STATUS_BACKCHANNEL_FAULT from now on.
 func (ss *Session) SetBackChannelFault() {
 	ss.mu.Lock()

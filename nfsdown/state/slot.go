@@ -116,6 +116,9 @@ func (ss *Session) statusFlags() uint32 {
 	if c.admin.Load() > 0 {
 		flags |= nfs4.SEQ4_STATUS_ADMIN_STATE_REVOKED
 	}
+	if c.delegs.Load() > 0 {
+		flags |= nfs4.SEQ4_STATUS_RECALLABLE_STATE_REVOKED
+	}
 	if c.expired.Load() > 0 {
 		flags |= nfs4.SEQ4_STATUS_EXPIRED_SOME_STATE_REVOKED
 	}

@@ -21,6 +21,7 @@ type ClientInfo struct {
 	LeaseLeft          time.Duration
 	Sessions           int
 	Opens, Locks, Held int
+	Delegs             int
 	Revoked            int
 }
 
@@ -74,11 +75,13 @@ func (s *Server) Clients() []ClientInfo {
 		i := ClientInfo{ID: c.id, Owner: c.party.owner, Principal: c.principal, Addr: c.addr, Impl: c.impl, Confirmed: confirmed[c], Complete: c.complete || c.v40 != nil && !s.reclaimable(), V40: c.v40 != nil,
 			Retain: c.retain, Courtesy: c.lapsed(now), LeaseLeft: max(0, c.leaseEnd().Sub(now)), Sessions: len(c.sessions)}
 		c.mu.RUnlock()
-		i.Revoked = int(c.admin.Load() + c.expired.Load())
+		i.Revoked = int(c.admin.Load() + c.expired.Load() + c.delegs.Load())
 		if i.Confirmed {
 			for _, o := range c.party.entries() {
 				o.file.mu.Lock()
-				if o.client == c {
+				if o.client == c && o.isDeleg() {
+					i.Delegs++
+				} else if o.client == c {
 					i.Opens++
 				} else if len(o.held) > 0 {
 					i.Held++
@@ -121,6 +124,7 @@ func (s *Server) Opens() []OpenInfo {
 		n := len(out)
 		for _, o := range f.opens {
 			switch {
+			case o.isDeleg():
 			case o.client != nil:
 				out = append(out, OpenInfo{o.owner, f.handle, o.name, o.access, o.deny, false, o.reclaimed, o.since})
 			case len(o.held) > 0:

@@ -225,6 +225,8 @@ func (s *Server) FreeStateid(c *Client, sid nfs4.Stateid) (*Effects, error) {
 		c.admin.Add(-1)
 	case nfs4.NFS4ERR_EXPIRED:
 		c.expired.Add(-1)
+	case nfs4.NFS4ERR_DELEG_REVOKED:
+		c.delegs.Add(-1)
 	default:
 		if err := st.check(sid.Seqid); err != nil {
 			return nil, err

@@ -27,6 +27,7 @@ type world struct {
 	backend *fakeBackend
 	clients map[string]*tester
 	notices []string
+	recalls []*Recall
 	mayEnd  bool
 
 	// For the model: a disk in memory, and what was posted is held back until a commit.
@@ -140,6 +141,7 @@ func (h host) NotifyLock(n LockNotice) {
 	defer h.fakeBackend.mu.Unlock()
 	h.w.notices = append(h.w.notices, n.Client.Owner()+"/"+n.LockOwner)
 }
+func (h host) Recall(r *Recall)   { h.w.recalls = append(h.w.recalls, r) }
 func (h host) Interrupt(*Session) {}
 func (h host) Closed(*Session)    {}
 func (h host) GraceMayEnd()       { h.w.mayEnd = true }

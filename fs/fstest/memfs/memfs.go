@@ -614,3 +614,24 @@ func (f *FS) ReadDir(ctx context.Context, cred *fs.Cred, dir fs.Handle, cookie u
 	}
 	return true, nil
 }
+
+var _ fs.Delegator = (*FS)(nil)
+
+// Delegates is of fs.Delegator: nobody uses the files but the server.
+func (f *FS) Delegates(bool) bool { return true }
+
+// Delegate is of fs.Delegator.
+func (f *FS) Delegate(ctx context.Context, _ fs.Owner, _ fs.Handle, _, _ bool) error {
+	if f.Hook != nil {
+		return f.Hook(ctx, "Delegate")
+	}
+	return nil
+}
+
+// Opened tells whether owner has the file open.
+func (f *FS) Opened(owner fs.Owner, h fs.Handle) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ino, err := f.find(h)
+	return err == nil && f.opens[ownerFile{owner, ino}] != nil
+}
