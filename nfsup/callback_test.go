@@ -2,6 +2,7 @@ package nfsup
 
 import (
 	"bytes"
+	"context"
 	"testing"
 
 	"holdfast/internal/nfs4"
@@ -100,7 +101,9 @@ func FuzzCallback(f *testing.F) {
 	add(0, seq)
 	add(1, &nfs4.CBIllegalArgs{})
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c := &Client{chores: chores{ask: make(chan chore, 1)}}
+		ended, end := context.WithCancel(context.Background())
+		end() // what a callback begins in the background ends at once
+		c := &Client{ctx: ended, chores: chores{ask: make(chan chore, 1)}}
 		c.cfg.setDefaults()
 		c.state.init(true)
 		c.sess = &session{slots: newSlotTable(4), deadCh: make(chan struct{})}
