@@ -34,6 +34,14 @@ func (c *client) openCache() error {
 	return nil
 }
 
+// treeDir is where what is known of the trees is kept; it is claimed with the store.
+func (c *client) treeDir() string {
+	if c.store == nil {
+		return ""
+	}
+	return filepath.Join(c.in.cfg.CachePath(c.in.role), "tree")
+}
+
 var errNoCache = &control.Error{Exit: exitFailed, Text: "this instance has no data cache; see --cache-dir"}
 
 // registerCache puts the cache commands on the control socket.
@@ -74,6 +82,11 @@ func (in *instance) registerCache() {
 		s, err := in.cacheStore()
 		if err != nil {
 			return nil, err
+		}
+		for _, r := range in.client.connected() {
+			if err := r.Doubt(); err != nil {
+				return nil, err
+			}
 		}
 		if q.Get("all") != "" {
 			return map[string]any{"schema": 1, "objects": s.DropAll()}, nil

@@ -188,6 +188,7 @@ func (c *client) connect(ctx context.Context, reexport bool) error {
 			Journal: c.in.journal, Recovery: remote.Recovery(c.in.cfg.Recovery.Value), Reexport: reexport, Retain: true,
 			Clients: clients, Dead: c.dead, Delegations: delegatePolicy[c.in.cfg.Delegs.Value],
 			Consistency: c.consistency(opt), RelaxedAge: c.in.cfg.RelaxedAge.Std(), Times: attrTimes(opt),
+			MetaDir: c.treeDir(), CacheEntries: c.in.cfg.CacheEntries,
 			Store: c.store, Away: remote.Away(cmp.Or(opt.Away, c.in.cfg.OriginAway.Value)),
 			Soft: !opt.Hard, SoftTime: opt.Timeout, Logger: c.in.log,
 		}

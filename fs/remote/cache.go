@@ -33,6 +33,7 @@ type cache struct {
 	mode   Consistency
 	seed   maphash.Seed
 	shards [cacheShards]shard
+	log    *metaLog // nil: nothing outlives the process
 
 	counters cacheCounters
 }
@@ -90,8 +91,10 @@ type node struct {
 	attr    *fs.Attr // replaced, never changed
 	fresh   time.Time
 	timeo   time.Duration
-	settled uint64 // when attr came in, by fs.Tick
-	asked   uint64 // when the request began that brought it
+	settled uint64    // when attr came in, by fs.Tick
+	asked   uint64    // when the request began that brought it
+	came    time.Time // by the clock
+	logged  *fs.Attr  // as they are in the file (metalog.go)
 
 	access map[string]accessBits
 	link   *string
@@ -343,6 +346,7 @@ func (c *cache) take(s *shard, n *node, a *fs.Attr, start uint64, now time.Time)
 		n.namesAt = a.Change
 	}
 	c.settle(n, a, old != nil && old.Change == a.Change, start, now)
+	c.logAttr(n)
 	return foreign
 }
 
@@ -354,11 +358,12 @@ func (c *cache) settle(n *node, a *fs.Attr, unchanged bool, start uint64, now ti
 	} else {
 		n.timeo = low
 	}
-	n.attr, n.fresh, n.settled, n.asked = a, now.Add(n.timeo), fs.Tick(), start
+	n.attr, n.came, n.fresh, n.settled, n.asked = a, now, now.Add(n.timeo), fs.Tick(), start
 }
 
 // beginChange says that a request of ours that changes the file is about to be sent.
 func (c *cache) beginChange(h fs.Handle) uint64 {
+	defer c.doubt(h)
 	s := c.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -370,6 +375,7 @@ func (c *cache) beginChange(h fs.Handle) uint64 {
 		}
 	}
 	n.writers++
+	n.logged = nil
 	return c.begin()
 }
 
@@ -416,14 +422,16 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 	// If nothing but this change happened to the entries, they stay, edited.
 	sure := base && ch.atomic && n.namesAt == ch.before
 	n.pages = nil
+	n.logged = nil
 	if sure {
 		n.namesAt = ch.after
+		c.note(n.handle, metaRecord{kind: metaMoved, at: ch.before, after: ch.after})
 	} else {
 		n.gen++
 		n.namesAt = after
 	}
 	if ch.edit != nil {
-		ch.edit(&names{n, sure, s.maxNamesOf()})
+		ch.edit(&names{n, sure, s.maxNamesOf(), c})
 	}
 	s.weight += n.weight() - before
 	switch {
@@ -446,6 +454,7 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 	default:
 		n.fresh = time.Time{}
 	}
+	c.logAttr(n)
 	if n.writers == 0 && !n.burst.ours() {
 		c.counters.foreign.Add(1)
 		foreign = true
@@ -508,6 +517,8 @@ func (c *cache) failChange(h fs.Handle, mayHaveHappened bool) {
 		n.fresh = time.Time{}
 		s.dropNames(n)
 		s.dropAccess(n)
+		n.logged = nil
+		c.note(h, metaRecord{kind: metaDrop})
 	}
 }
 
@@ -517,10 +528,11 @@ func (c *cache) drop(h fs.Handle) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[h]
+	c.note(h, metaRecord{kind: metaDrop})
 	switch {
 	case n == nil:
 	case n.writers > 0:
-		n.attr, n.fresh, n.link = nil, time.Time{}, nil
+		n.attr, n.fresh, n.link, n.logged = nil, time.Time{}, nil, nil
 		s.dropNames(n)
 		s.dropAccess(n)
 	default:
@@ -530,11 +542,12 @@ func (c *cache) drop(h fs.Handle) {
 
 // stale makes the next question about the file go to the origin.
 func (c *cache) stale(h fs.Handle) {
+	defer c.doubt(h)
 	s := c.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.nodes[h]; n != nil {
-		n.fresh = time.Time{}
+		n.fresh, n.logged = time.Time{}, nil
 	}
 }
 

@@ -102,6 +102,15 @@ func (c *cache) readAttr(h fs.Handle, now time.Time) *fs.Attr {
 	return n.attr
 }
 
+// Doubt has everything that is known of the tree compared with the origin before it is used again, in each mode.
+func (r *Remote) Doubt() error {
+	r.cache.doubtAll()
+	if l := r.cache.log; l != nil {
+		return l.anew()
+	}
+	return nil
+}
+
 // changedHere tells those with caches of their own that a request has changed a file, or may have.
 func (r *Remote) changedHere(ctx context.Context, h fs.Handle) {
 	source := fs.SourceOf(ctx)

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"holdfast/fs"
+	"slices"
 )
 
 // maxNamesOf bounds the names of one directory to a part of its shard.
@@ -33,6 +34,7 @@ type names struct {
 	n    *node
 	sure bool // what is set is known to be so; else it is a hint
 	max  int
+	c    *cache
 }
 
 // was is where the name led when it was seen last; sure tells that it did until this change.
@@ -46,6 +48,7 @@ func (e *names) set(name string, child fs.Handle) {
 	x := nameEntry{child: child}
 	if e.sure {
 		x.gen = e.n.gen
+		e.c.note(e.n.handle, metaRecord{kind: metaName, at: e.n.namesAt, name: name, child: child})
 	} else if child == "" {
 		delete(e.n.names, name)
 		return
@@ -54,7 +57,10 @@ func (e *names) set(name string, child fs.Handle) {
 }
 
 // forget says that it is not known where the name leads now.
-func (e *names) forget(name string) { delete(e.n.names, name) }
+func (e *names) forget(name string) {
+	delete(e.n.names, name)
+	e.c.note(e.n.handle, metaRecord{kind: metaForget, name: name})
+}
 
 // put remembers an entry, and forgets another if there are too many.
 func (n *node) put(name string, e nameEntry, limit int) {
@@ -83,6 +89,9 @@ func (c *cache) addName(dir fs.Handle, name string, child fs.Handle, at uint64) 
 	e := nameEntry{child: child}
 	if n.attr != nil && n.attr.Change == at && n.namesAt == at {
 		e.gen = n.gen
+		if n.names[name] != e {
+			c.note(dir, metaRecord{kind: metaName, at: at, name: name, child: child})
+		}
 	} else if child == "" || n.names[name].gen == n.gen {
 		return
 	}
@@ -121,6 +130,15 @@ func (c *cache) addAccess(h fs.Handle, cred string, asked, granted uint32, at ui
 	if n == nil || n.attr == nil || n.attr.Change != at {
 		return
 	}
+	if c.setAccess(s, n, cred, asked, granted) {
+		c.note(h, metaRecord{kind: metaAccess, at: at, name: cred, asked: asked, granted: granted})
+	}
+}
+
+// setAccess remembers a decision, and tells whether it is news.
+//
+// +checklocks:s.mu
+func (c *cache) setAccess(s *shard, n *node, cred string, asked, granted uint32) (news bool) {
 	if n.access == nil {
 		n.access = make(map[string]accessBits)
 	}
@@ -135,10 +153,12 @@ func (c *cache) addAccess(h fs.Handle, cred string, asked, granted uint32, at ui
 		}
 		s.weight++
 	}
+	old := b
 	b.asked |= asked
 	b.granted = b.granted&^asked | granted&asked
 	n.access[cred] = b
 	s.shrink(&c.counters.evicted)
+	return b != old || !known
 }
 
 // getLink returns the target of a symbolic link whose attributes are fresh.
@@ -158,6 +178,9 @@ func (c *cache) setLink(h fs.Handle, target string, at uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.nodes[h]; n != nil && n.attr != nil && n.attr.Change == at {
+		if n.link == nil {
+			c.note(h, metaRecord{kind: metaLink, at: at, name: target})
+		}
 		n.link = &target
 	}
 }
@@ -199,6 +222,20 @@ func (c *cache) addPage(dir fs.Handle, p *dirPage, at uint64) {
 	if n == nil || n.attr == nil || n.attr.Change != at || n.namesAt != at || len(p.entries) > s.maxNamesOf() {
 		return
 	}
+	known := slices.ContainsFunc(n.pages, func(o *dirPage) bool {
+		return o.start == p.start && len(o.entries) == len(p.entries) && (o.attrs || !p.attrs)
+	})
+	c.setPage(s, n, p)
+	if known {
+		return
+	}
+	c.note(dir, metaRecord{kind: metaPage, at: at, page: *p})
+}
+
+// setPage remembers a page.
+//
+// +checklocks:s.mu
+func (c *cache) setPage(s *shard, n *node, p *dirPage) {
 	before := n.weight()
 	keep := n.pages[:0:0]
 	for _, o := range n.pages {

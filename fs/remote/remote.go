@@ -90,6 +90,9 @@ type Config struct {
 	// CacheEntries bounds the memory of the caches, in files, names, decisions and directory entries,
 	// of some 200 bytes each; zero means 400,000.
 	CacheEntries int
+	// MetaDir is where what is known of the tree is kept over restarts; empty means that it is not. Several mounts
+	// may share one.
+	MetaDir string
 	// Store keeps file data; nil means that each READ goes to the origin. Several mounts may share one. The
 	// caller closes it, after the mount.
 	Store *diskcache.Store
@@ -187,6 +190,8 @@ type Remote struct {
 	deleg   delegator // nil: no delegations
 	stats   counters
 
+	metaLoaded int // files that the last incarnation left
+
 	rootDir atomic.Pointer[rootDir] // nil until it was found first
 	came    string                  // how this incarnation came back to what the last one held
 	// resumed says that some of what the last incarnation held was resumed: then a refused reclaim says
@@ -248,6 +253,7 @@ func Mount(ctx context.Context, cfg Config) (*Remote, error) {
 	if err == nil {
 		if err = r.attach(ctx, up); err != nil {
 			up.Abandon()
+			r.cache.log.close(false)
 		}
 	}
 	if err != nil {
@@ -419,6 +425,11 @@ func (r *Remote) attach(ctx context.Context, up upstream) error {
 	if r.cfg.Store != nil {
 		r.data = newDataCache(r.cfg.Store, dataSpace(r.cfg.Name, info.ServerScope))
 	}
+	if r.cfg.MetaDir != "" {
+		if err := r.openMeta(r.cfg.MetaDir, dataSpace(r.cfg.Name, info.ServerScope), bootID()); err != nil {
+			r.log.Warn("what is known of the tree is not kept over restarts", "err", err)
+		}
+	}
 	return r.findRoot(ctx)
 }
 
@@ -561,6 +572,7 @@ func (r *Remote) Close(ctx context.Context) error {
 	r.end()
 	err := r.up.Close(ctx)
 	r.fetching.Wait()
+	r.cache.log.close(true)
 	if err != nil {
 		return toFS("CLOSE", err)
 	}
@@ -572,6 +584,7 @@ func (r *Remote) Abandon() {
 	r.end()
 	r.up.Abandon()
 	r.fetching.Wait()
+	r.cache.log.close(false)
 }
 
 // ReclaimComplete says that no reclaim follows; see fs.Locks.

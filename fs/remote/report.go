@@ -109,6 +109,7 @@ type Cache struct {
 	PageMisses   uint64 `json:"page_misses"`
 	Foreign      uint64 `json:"foreign_changes"`
 	Evicted      uint64 `json:"evicted"`
+	Restored     int    `json:"restored_files"` // that the last incarnation knew
 }
 
 // Status tells how the mount is doing.
@@ -173,6 +174,7 @@ func (r *Remote) Status() Report {
 		Foreign: c.foreign.Load(), Evicted: c.evicted.Load(),
 	}
 	rep.Cache.Files, rep.Cache.Weight = r.cache.size()
+	rep.Cache.Restored = r.metaLoaded
 	rep.Data = r.dataStatus()
 	return rep
 }

@@ -115,6 +115,8 @@ type Config struct {
 	// Consistency is how old an answer from a cache may be, RelaxedAge the greatest age in the mode relaxed.
 	Consistency Choice   `json:"-"`
 	RelaxedAge  Duration `json:"-"`
+	// CacheEntries bounds what is known of the tree, in memory and over restarts.
+	CacheEntries int `json:"cache_entries"`
 
 	// IDDomain is the domain of owner names, ManageGIDs on or off.
 	IDDomain   string `json:"idmap_domain"`
@@ -131,30 +133,31 @@ type Config struct {
 // Default returns the settings before anybody said anything.
 func Default() *Config {
 	return &Config{
-		Instance:    "default",
-		Lease:       Duration(90 * time.Second),
-		Grace:       Duration(90 * time.Second),
-		Recovery:    Choice{"auto", []string{"auto", "reclaim", "resume"}},
-		Restart:     Choice{"grace", []string{"auto", "invisible", "grace"}},
-		Retain:      Choice{"negotiated", []string{"always", "negotiated", "never"}},
-		Fence:       Choice{"block", []string{"block", "eagain"}},
-		InGrace:     Choice{"safe", []string{"safe", "reclaims"}},
-		Courtesy:    Duration(24 * time.Hour),
-		Delegs:      Choice{"auto", []string{"auto", "on", "off"}},
-		Delegate:    Choice{"off", []string{"auto", "on", "off"}},
-		Listen:      ":2049",
-		MaxConns:    20000,
-		Rpcbind:     Choice{"auto", []string{"auto", "embedded", "off"}},
-		Clients:     4,
-		CacheSize:   100 << 30,
-		CacheFloor:  Floor{Percent: 10},
-		OriginAway:  Choice{"block", []string{"block", "serve"}},
-		Consistency: Choice{"close-to-open", ConsistencyModes},
-		RelaxedAge:  Duration(10 * time.Minute),
-		ManageGIDs:  Choice{"off", []string{"on", "off"}},
-		LogFormat:   Choice{"text", []string{"text", "json"}},
-		LogLevel:    Choice{"info", []string{"debug", "info", "warn", "error"}},
-		Sources:     map[string]string{},
+		Instance:     "default",
+		Lease:        Duration(90 * time.Second),
+		Grace:        Duration(90 * time.Second),
+		Recovery:     Choice{"auto", []string{"auto", "reclaim", "resume"}},
+		Restart:      Choice{"grace", []string{"auto", "invisible", "grace"}},
+		Retain:       Choice{"negotiated", []string{"always", "negotiated", "never"}},
+		Fence:        Choice{"block", []string{"block", "eagain"}},
+		InGrace:      Choice{"safe", []string{"safe", "reclaims"}},
+		Courtesy:     Duration(24 * time.Hour),
+		Delegs:       Choice{"auto", []string{"auto", "on", "off"}},
+		Delegate:     Choice{"off", []string{"auto", "on", "off"}},
+		Listen:       ":2049",
+		MaxConns:     20000,
+		Rpcbind:      Choice{"auto", []string{"auto", "embedded", "off"}},
+		Clients:      4,
+		CacheSize:    100 << 30,
+		CacheFloor:   Floor{Percent: 10},
+		OriginAway:   Choice{"block", []string{"block", "serve"}},
+		Consistency:  Choice{"close-to-open", ConsistencyModes},
+		CacheEntries: 400_000,
+		RelaxedAge:   Duration(10 * time.Minute),
+		ManageGIDs:   Choice{"off", []string{"on", "off"}},
+		LogFormat:    Choice{"text", []string{"text", "json"}},
+		LogLevel:     Choice{"info", []string{"debug", "info", "warn", "error"}},
+		Sources:      map[string]string{},
 	}
 }
 
@@ -233,6 +236,9 @@ func (c *Config) Validate(role string) error {
 	}
 	if a := c.RelaxedAge.Std(); a < time.Second || a > 24*time.Hour {
 		no("relaxed-age %v is outside of 1s to 24h; for trees that never change there is --consistency=immutable", a)
+	}
+	if c.CacheEntries < 10_000 {
+		no("cache-entries %d: at least 10000", c.CacheEntries)
 	}
 	if len(c.SocketPath()) > 100 {
 		no("the control socket's path %q is longer than the 100 bytes that a socket name can have; set --socket", c.SocketPath())

@@ -76,6 +76,7 @@ func (c *Config) Settings() []Setting {
 		{"cache.origin_away", "origin-away", "reads of cached data under granted opens while the origin is away; also by origin: -o away=serve", &c.OriginAway},
 		{"cache.consistency", "consistency", "how old an answer from the cache may be; also by origin: -o consistency=MODE", &c.Consistency},
 		{"cache.relaxed_age", "relaxed-age", "greatest age of an answer in the mode relaxed; the ac times of -o, where given, go before", &c.RelaxedAge},
+		{"cache.entries", "cache-entries", "most files, names, permissions and directory entries that are known at a time, for each origin", intValue{&c.CacheEntries}},
 		{"identity.domain", "idmap-domain", "owners go out as name@DOMAIN where a name is known, and come in so (default: numbers go out, any domain comes in)", textValue{&c.IDDomain}},
 		{"identity.manage_gids", "manage-gids", "take the groups of a user from this host, not from the client, which can send only 16", &c.ManageGIDs},
 		{"log.format", "log-format", "format of the log", &c.LogFormat},
@@ -320,6 +321,7 @@ cache:
   free_floor: 10%     # of the file system stays free for others; a size or a percentage
   origin_away: block  # block | serve: reads of cached data while the origin does not answer
   consistency: close-to-open # strict | close-to-open | relaxed | immutable; by origin: options: "consistency=strict"
+  entries: 400000     # files, names, permissions and directory entries that are known of each origin
   relaxed_age: 10m    # relaxed: how old names, attributes and decisions may be
 
 identity:
