@@ -44,7 +44,9 @@ var arrows = map[string][]string{
 	"internal/stage":      nil,
 	"internal/xdr":        nil,
 	"scripts*":            {"*"},
-	"internal/probe":      {"internal/nfs4", "internal/rpc", "internal/xdr"},
+	"internal/plain":      {"internal/nfs4", "internal/rpc", "internal/xdr"},
+	"internal/probe":      {"internal/nfs4", "internal/plain"},
+	"internal/conform":    {"internal/nfs4", "internal/plain"},
 }
 
 func match(pattern, name string) bool {

@@ -9,6 +9,7 @@ import (
 	"net"
 
 	"holdfast/internal/nfs4"
+	"holdfast/internal/plain"
 	"holdfast/internal/rpc"
 )
 
@@ -132,7 +133,12 @@ func (c *Client) createSession(ctx context.Context, sequence uint32, want int) e
 // raw is a compound without a slot.
 func (c *Client) raw(ctx context.Context, conn *rpc.Conn, use func([]nfs4.Res) error, ops ...nfs4.Args) error {
 	call := &rpc.Call{Prog: nfs4.Program, Vers: nfs4.Version, Proc: nfs4.ProcCompound, Cred: c.cred}
-	return compound(ctx, conn, call, ops, use)
+	return plain.Compound(ctx, conn, call, 1, ops, func(list []nfs4.Res) error {
+		if use == nil || len(list) < len(ops) || list[len(list)-1].Stat() != nfs4.NFS4_OK {
+			return nil
+		}
+		return use(list)
+	})
 }
 
 // Delays is how many requests the server put off so far. No lane may be busy.

@@ -3,26 +3,17 @@ package loadgen
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"holdfast/internal/nfs4"
+	"holdfast/internal/plain"
 	"holdfast/internal/rpc"
-	"holdfast/internal/xdr"
 )
 
-// A StatusError is an operation that failed at the server.
-type StatusError struct {
-	Op     nfs4.OpNum
-	Status nfs4.Status
-}
-
-func (e *StatusError) Error() string { return fmt.Sprintf("loadgen: %v: %v", e.Op, e.Status) }
-
 // isStatus tells whether an operation failed with a status.
-func isStatus(err error, s nfs4.Status) bool {
-	var e *StatusError
-	return errors.As(err, &e) && e.Status == s
+func isStatus(err error, want nfs4.Status) bool {
+	s, _ := plain.StatusOf(err)
+	return err != nil && s == want
 }
 
 // A Lane is a slot of a session: one request at a time. It is not safe for concurrent use.
@@ -42,7 +33,7 @@ const delayTime = 20 * time.Millisecond
 // what is in them aliases the record, so it must not be kept. ops may be changed and used again.
 //
 // The reply is to be cached (RFC 8881 section 2.10.6.1.3) if an operation is there that must not be
-// done twice. NFS4ERR_DELAY and NFS4ERR_GRACE are waited out; any other status is a *[StatusError].
+// done twice. NFS4ERR_DELAY and NFS4ERR_GRACE are waited out; any other status is a *[plain.StatusError].
 func (l *Lane) Do(ctx context.Context, use func([]nfs4.Res) error, ops ...nfs4.Args) error {
 	l.ops = append(append(l.ops[:0], &l.seq), ops...)
 	l.seq.CacheThis = false
@@ -50,7 +41,7 @@ func (l *Lane) Do(ctx context.Context, use func([]nfs4.Res) error, ops ...nfs4.A
 		l.seq.CacheThis = l.seq.CacheThis || once(a.Op())
 	}
 	for {
-		err := compound(ctx, l.conn, &l.call, l.ops, func(list []nfs4.Res) error {
+		err := plain.Compound(ctx, l.conn, &l.call, 1, l.ops, func(list []nfs4.Res) error {
 			if len(list) > 0 && list[0].Stat() == nfs4.NFS4_OK {
 				l.seq.SequenceID++
 			}
@@ -77,29 +68,4 @@ func once(op nfs4.OpNum) bool {
 		return true
 	}
 	return false
-}
-
-// compound makes a call. use gets all answers there are, even when the compound failed.
-func compound(ctx context.Context, conn *rpc.Conn, call *rpc.Call, ops []nfs4.Args, use func([]nfs4.Res) error) error {
-	return conn.Call(ctx, call,
-		func(e *xdr.Codec) { nfs4.EncodeCompound(e, "", 1, ops) },
-		func(d *xdr.Codec) error {
-			s, list, err := nfs4.DecodeCompoundRes(d, ops)
-			if err != nil {
-				return err
-			}
-			if use != nil && (s == nfs4.NFS4_OK || ops[0].Op() == nfs4.OP_SEQUENCE) {
-				if err := use(list); err != nil {
-					return err
-				}
-			}
-			if s == nfs4.NFS4_OK {
-				return nil
-			}
-			op := nfs4.OP_ILLEGAL
-			if len(list) > 0 {
-				op = list[len(list)-1].Op()
-			}
-			return &StatusError{op, s}
-		})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"holdfast/internal/nfs4"
+	"holdfast/internal/plain"
 )
 
 // Values of the whence of SEEK, RFC 7862 15.11.
@@ -16,7 +17,7 @@ func (p *prober) tryOperations(ctx context.Context) error {
 	p.say("operations of NFSv4.2")
 	put, open := &nfs4.PutfhArgs{FH: p.file.fh}, p.file.open
 	data := make([]byte, 64<<10)
-	if _, err := p.holder.do(ctx, true, put, &nfs4.WriteArgs{Stateid: open, Stable: nfs4.FILE_SYNC4, Data: data}); err != nil {
+	if _, err := p.holder.Do(ctx, true, put, &nfs4.WriteArgs{Stateid: open, Stable: nfs4.FILE_SYNC4, Data: data}); err != nil {
 		return err
 	}
 	trials := []struct {
@@ -37,14 +38,14 @@ func (p *prober) tryOperations(ctx context.Context) error {
 			p.report.Operations[t.name] = No
 			continue
 		}
-		_, err := p.holder.do(ctx, true, t.ops...)
-		var refused *statusError
+		_, err := p.holder.Do(ctx, true, t.ops...)
+		var refused *plain.StatusError
 		if err != nil && !errors.As(err, &refused) {
 			return err
 		}
 		answer := Yes
 		if err != nil {
-			switch refused.status {
+			switch refused.Status {
 			case nfs4.NFS4ERR_NOTSUPP, nfs4.NFS4ERR_OP_ILLEGAL:
 				answer = No
 			default:

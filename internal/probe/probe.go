@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/nfs4"
-	"holdfast/internal/rpc"
+	"holdfast/internal/plain"
 )
 
 // An Answer is what was found out about one thing.
@@ -127,28 +127,11 @@ func (p *prober) run(ctx context.Context) error {
 
 // newClient makes a client that the server has never seen.
 func (p *prober) newClient(minor uint32, role string) (*client, error) {
-	v, err := newVerifier()
+	c, err := plain.New(p.Addr, minor, "holdfast probe "+role, p.UID, p.GID)
 	if err != nil {
 		return nil, err
 	}
-	return &client{addr: p.Addr, minor: minor, owner: "holdfast probe " + role + " " + hex.EncodeToString(v[:]), verf: v,
-		cred: rpc.Cred{Flavor: rpc.AUTH_SYS, Machine: "probe", UID: p.UID, GID: p.GID}}, nil
-}
-
-// join connects a client and makes its first session.
-func (c *client) join(ctx context.Context, retain bool) (granted bool, slots uint32, err error) {
-	if err := c.dial(ctx); err != nil {
-		return false, 0, err
-	}
-	granted, err = c.exchangeID(ctx, retain)
-	if err != nil {
-		return false, 0, err
-	}
-	s, err := c.createSession(ctx)
-	if err != nil {
-		return false, 0, err
-	}
-	return granted, s.ForeChan.MaxRequests, nil
+	return &client{*c}, nil
 }
 
 // enter brings both clients in, and reads what the server says of itself.
@@ -159,9 +142,9 @@ func (p *prober) enter(ctx context.Context) (err error) {
 		if p.holder, err = p.newClient(minor, "holder"); err != nil {
 			return err
 		}
-		granted, p.report.Slots, err = p.holder.join(ctx, true)
-		if s, _ := statusOf(err); s == nfs4.NFS4ERR_MINOR_VERS_MISMATCH && minor == 2 {
-			p.holder.cut()
+		granted, p.report.Slots, err = p.holder.Join(ctx, true)
+		if s, _ := plain.StatusOf(err); s == nfs4.NFS4ERR_MINOR_VERS_MISMATCH && minor == 2 {
+			p.holder.Cut()
 			continue
 		}
 		if err != nil {
@@ -169,27 +152,27 @@ func (p *prober) enter(ctx context.Context) (err error) {
 		}
 		break
 	}
-	p.report.Minor, p.report.Impl = p.holder.minor, p.holder.impl
+	p.report.Minor, p.report.Impl = p.holder.Minor, p.holder.Impl
 	if granted {
 		p.report.Draft = Yes
 	}
-	if p.rival, err = p.newClient(p.holder.minor, "rival"); err != nil {
+	if p.rival, err = p.newClient(p.holder.Minor, "rival"); err != nil {
 		return err
 	}
-	if _, _, err = p.rival.join(ctx, false); err != nil {
+	if _, _, err = p.rival.Join(ctx, false); err != nil {
 		return err
 	}
 	for _, c := range []*client{p.holder, p.rival} {
-		if _, err := c.do(ctx, true, &nfs4.ReclaimCompleteArgs{}); err != nil {
+		if _, err := c.Do(ctx, true, &nfs4.ReclaimCompleteArgs{}); err != nil {
 			return err
 		}
 	}
 	begin := time.Now()
-	if _, err := p.holder.do(ctx, true, &nfs4.PutrootfhArgs{}); err != nil {
+	if _, err := p.holder.Do(ctx, true, &nfs4.PutrootfhArgs{}); err != nil {
 		return err
 	}
 	p.report.RTT = time.Since(begin)
-	if p.dir, err = p.holder.lookup(ctx, p.Path); err != nil {
+	if p.dir, err = p.holder.Lookup(ctx, p.Path); err != nil {
 		return fmt.Errorf("%s: %w", p.Path, err)
 	}
 	return p.attributes(ctx)
@@ -197,7 +180,7 @@ func (p *prober) enter(ctx context.Context) (err error) {
 
 func (p *prober) attributes(ctx context.Context) error {
 	want := nfs4.Bits(nfs4.FATTR4_SUPPORTED_ATTRS, nfs4.FATTR4_LEASE_TIME, nfs4.FATTR4_MAXREAD, nfs4.FATTR4_MAXWRITE)
-	list, err := p.holder.do(ctx, true, &nfs4.PutfhArgs{FH: p.dir}, &nfs4.GetattrArgs{Request: want})
+	list, err := p.holder.Do(ctx, true, &nfs4.PutfhArgs{FH: p.dir}, &nfs4.GetattrArgs{Request: want})
 	if err != nil {
 		return err
 	}
@@ -208,7 +191,7 @@ func (p *prober) attributes(ctx context.Context) error {
 	if !a.SupportedAttrs.Contains(draft) {
 		return nil
 	}
-	list, err = p.holder.do(ctx, true, &nfs4.PutfhArgs{FH: p.dir}, &nfs4.GetattrArgs{Request: draft})
+	list, err = p.holder.Do(ctx, true, &nfs4.PutfhArgs{FH: p.dir}, &nfs4.GetattrArgs{Request: draft})
 	if err != nil {
 		return err
 	}
@@ -221,7 +204,7 @@ func (p *prober) attributes(ctx context.Context) error {
 // tryLock makes the scratch file and locks a range of it, which the rival must be denied.
 func (p *prober) tryLock(ctx context.Context) (err error) {
 	p.say("a lock on a scratch file (a server in grace makes this wait)")
-	p.name = ".holdfast-probe-" + hex.EncodeToString(p.holder.verf[:])
+	p.name = ".holdfast-probe-" + hex.EncodeToString(p.holder.Verf[:])
 	if p.file, err = p.holder.create(ctx, p.dir, p.name); err != nil {
 		p.name = ""
 		return fmt.Errorf("cannot make a scratch file: %w", err)
@@ -247,22 +230,22 @@ func (p *prober) tryLock(ctx context.Context) (err error) {
 func (p *prober) clean(ctx context.Context) error {
 	var errs []error
 	for _, c := range []*client{p.holder, p.rival} {
-		if c == nil || c.conn == nil || c.slot == 0 {
+		if c == nil || c.Slot == 0 {
 			continue
 		}
 		if c == p.holder && p.name != "" {
 			if p.file.open != (nfs4.Stateid{}) {
-				_, err := c.do(ctx, true, &nfs4.PutfhArgs{FH: p.file.fh},
+				_, err := c.Do(ctx, true, &nfs4.PutfhArgs{FH: p.file.fh},
 					&nfs4.LockuArgs{LockType: nfs4.WRITE_LT, LockStateid: p.lockID, Length: nfs4.MaxFileLen}, &nfs4.CloseArgs{OpenStateid: p.file.open})
 				if err != nil {
 					errs = append(errs, fmt.Errorf("giving the lock back: %w", err))
 				}
 			}
-			if _, err := c.do(ctx, true, &nfs4.PutfhArgs{FH: p.dir}, &nfs4.RemoveArgs{Name: p.name}); err != nil {
+			if _, err := c.Do(ctx, true, &nfs4.PutfhArgs{FH: p.dir}, &nfs4.RemoveArgs{Name: p.name}); err != nil {
 				errs = append(errs, fmt.Errorf("removing the scratch file %s: %w", p.name, err))
 			}
 		}
-		if err := c.leave(ctx); err != nil {
+		if err := c.Leave(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("signing off: %w", err))
 		}
 	}

@@ -6,32 +6,33 @@ import (
 	"time"
 
 	"holdfast/internal/nfs4"
+	"holdfast/internal/plain"
 )
 
 // comeBack breaks the holder's connection and announces it again, with the verifier that it has now.
 // It tells whether the server took it for the client that it was.
 func (p *prober) comeBack(ctx context.Context, retain bool) (same bool, err error) {
 	h := p.holder
-	before, old := h.id, h.session
-	h.cut()
-	if err := h.dial(ctx); err != nil {
+	before, old := h.ID, h.Session
+	h.Cut()
+	if err := h.Dial(ctx); err != nil {
 		return false, err
 	}
-	if _, err := h.exchangeID(ctx, retain); err != nil {
+	if _, err := h.ExchangeID(ctx, retain); err != nil {
 		return false, err
 	}
-	same = h.id == before && h.flags&nfs4.EXCHGID4_FLAG_CONFIRMED_R != 0
+	same = h.ID == before && h.Flags&nfs4.EXCHGID4_FLAG_CONFIRMED_R != 0
 	if same {
 		// What the dead incarnation still has on its way must not land: its session goes first.
-		_, err := h.call(ctx, []nfs4.Args{&nfs4.BindConnToSessionArgs{SessionID: old, Dir: nfs4.CDFC4_FORE_OR_BOTH}})
+		_, err := h.Call(ctx, []nfs4.Args{&nfs4.BindConnToSessionArgs{SessionID: old, Dir: nfs4.CDFC4_FORE_OR_BOTH}})
 		if err == nil {
-			_, err = h.call(ctx, []nfs4.Args{&nfs4.DestroySessionArgs{SessionID: old}})
+			_, err = h.Call(ctx, []nfs4.Args{&nfs4.DestroySessionArgs{SessionID: old}})
 		}
-		if s, answered := statusOf(err); !answered || s != nfs4.NFS4_OK && s != nfs4.NFS4ERR_BADSESSION {
+		if s, answered := plain.StatusOf(err); !answered || s != nfs4.NFS4_OK && s != nfs4.NFS4ERR_BADSESSION {
 			return false, err
 		}
 	}
-	_, err = h.createSession(ctx)
+	_, err = h.CreateSession(ctx)
 	return same, err
 }
 
@@ -48,7 +49,7 @@ func (p *prober) tryResume(ctx context.Context) error {
 		f.set(No, "the same owner and verifier got another client ID")
 		return p.again(ctx)
 	}
-	live, err := p.holder.alive(ctx, p.lockID)
+	live, err := p.holder.Alive(ctx, p.lockID)
 	if err != nil {
 		f.set(No, "TEST_STATEID: %v", err)
 		return err
@@ -72,8 +73,8 @@ func (p *prober) tryResume(ctx context.Context) error {
 // again opens and locks anew after a trial that lost the state.
 func (p *prober) again(ctx context.Context) (err error) {
 	p.file.open = nfs4.Stateid{}
-	_, err = p.holder.do(ctx, true, &nfs4.ReclaimCompleteArgs{})
-	if s, _ := statusOf(err); err != nil && s != nfs4.NFS4ERR_COMPLETE_ALREADY {
+	_, err = p.holder.Do(ctx, true, &nfs4.ReclaimCompleteArgs{})
+	if s, _ := plain.StatusOf(err); err != nil && s != nfs4.NFS4ERR_COMPLETE_ALREADY {
 		return err
 	}
 	if p.file, err = p.holder.openFH(ctx, p.file.fh, nfs4.CLAIM_FH); err != nil {
@@ -92,14 +93,14 @@ func (p *prober) tryCourtesy(ctx context.Context) error {
 	}
 	away := p.report.Lease + p.report.Lease/4 + 2*time.Second
 	p.say("an absence of %v, longer than the lease", away)
-	p.holder.cut()
+	p.holder.Cut()
 	for end := time.Now().Add(away); time.Until(end) > 0; {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(min(time.Until(end), p.report.Lease/3+time.Millisecond)):
 		}
-		if _, err := p.rival.do(ctx, true, &nfs4.PutrootfhArgs{}); err != nil { // keeps its own lease
+		if _, err := p.rival.Do(ctx, true, &nfs4.PutrootfhArgs{}); err != nil { // keeps its own lease
 			return err
 		}
 	}
@@ -110,7 +111,7 @@ func (p *prober) tryCourtesy(ctx context.Context) error {
 	}
 	live := false
 	if same {
-		if live, err = p.holder.alive(ctx, p.lockID); err != nil {
+		if live, err = p.holder.Alive(ctx, p.lockID); err != nil {
 			return err
 		}
 	}
@@ -127,11 +128,11 @@ func (p *prober) tryCourtesy(ctx context.Context) error {
 func (p *prober) tryFriendly(ctx context.Context) error {
 	p.say("a restart with a new verifier, and reclaims")
 	f := &p.report.Friendly
-	v, err := newVerifier()
+	v, err := plain.NewVerifier()
 	if err != nil {
 		return err
 	}
-	p.holder.verf = v
+	p.holder.Verf = v
 	if _, err := p.comeBack(ctx, p.report.Draft == Yes); err != nil {
 		f.set(No, "%v", err)
 		return err
@@ -146,7 +147,7 @@ func (p *prober) tryFriendly(ctx context.Context) error {
 		p.file = file
 		p.lockID, err = p.holder.lock(ctx, file, true)
 	}
-	var refused *statusError
+	var refused *plain.StatusError
 	switch {
 	case err != nil && !errors.As(err, &refused):
 		return err
@@ -162,7 +163,7 @@ func (p *prober) tryFriendly(ctx context.Context) error {
 	if err != nil {
 		return p.again(ctx)
 	}
-	_, err = p.holder.do(ctx, true, &nfs4.ReclaimCompleteArgs{})
+	_, err = p.holder.Do(ctx, true, &nfs4.ReclaimCompleteArgs{})
 	return err
 }
 
