@@ -111,7 +111,7 @@ mount has those of mount(8).`,
 	root.AddCommand(
 		newServe(g), newMount(g), newUmount(g), newOrigin(g),
 		newStatus(g), newClients(g), newOpens(g), newLocks(g), newDelegs(g), newGrace(g), newEvents(g), newWhy(g), newStats(g),
-		newCache(g), newJournal(g), newExports(g), newConfig(g), newDoctor(g), newProbe(g), newVersion(g),
+		newCache(g), newJournal(g), newExports(g), newConfig(g), newDoctor(g), newProbe(g), newConform(g), newVersion(g),
 	)
 	for _, c := range root.Commands() {
 		usageErrors(c)
