@@ -44,7 +44,7 @@ func (f *fleet) start(ctx context.Context) error {
 			f.targets = append(f.targets, t)
 		}
 	}
-	if f.s.wants("origin") || f.s.wants("serve") || f.s.wants("fuse") {
+	if f.s.wants("origin") || f.s.wants("serve") || f.s.wants("fuse") || f.s.wants("proxy") {
 		origin, addr, err := f.holdfast("origin", "origin", data)
 		if err != nil {
 			return err
@@ -72,6 +72,14 @@ func (f *fleet) start(ctx context.Context) error {
 			}
 			add(&target{name: "serve", addr: addr, path: "/data", daemons: []*daemon{serve, origin}})
 			add(&target{name: "fuse", dir: mnt, daemons: []*daemon{serve, origin}})
+		}
+		if f.s.wants("proxy") {
+			t, err := f.proxy(addr, origin)
+			if err != nil {
+				f.notes = append(f.notes, "nfs-ganesha PROXY_V4: "+err.Error())
+			} else {
+				add(t)
+			}
 		}
 	}
 	if f.s.wants("ganesha") && f.rtt == 0 {

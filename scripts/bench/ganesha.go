@@ -40,6 +40,17 @@ LOG { Default_Log_Level = EVENT; }
 
 // ganesha starts nfs-ganesha over a directory of its own. An error says why it cannot be measured.
 func (f *fleet) ganesha() (*target, error) {
+	t, err := f.startGanesha("ganesha", func(port int, dir string) []byte {
+		return fmt.Appendf(nil, ganeshaConfig, port, os.Getpid(), dir)
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.path = "/export"
+	return t, nil
+}
+
+func (f *fleet) startGanesha(name string, config func(port int, dir string) []byte) (*target, error) {
 	binary, err := exec.LookPath("ganesha.nfsd")
 	if err != nil {
 		return nil, errors.New("not measured: not installed (Debian: nfs-ganesha, nfs-ganesha-vfs, rpcbind)")
@@ -47,7 +58,7 @@ func (f *fleet) ganesha() (*target, error) {
 	if err := f.rpcbind(); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(f.s.dir, "ganesha")
+	dir := filepath.Join(f.s.dir, name)
 	for _, d := range []string{filepath.Join(dir, "recovery"), filepath.Join(dir, "data"), "/var/lib/nfs/ganesha", "/var/run/ganesha"} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, err
@@ -58,10 +69,10 @@ func (f *fleet) ganesha() (*target, error) {
 		return nil, err
 	}
 	conf := filepath.Join(dir, "conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, ganeshaConfig, port, os.Getpid(), dir), 0o600); err != nil {
+	if err := os.WriteFile(conf, config(port, dir), 0o600); err != nil {
 		return nil, err
 	}
-	d, err := f.launch("ganesha", exec.Command(binary, "-F", "-f", conf, "-L", filepath.Join(f.s.dir, "ganesha.log"), "-p", filepath.Join(dir, "pid")))
+	d, err := f.launch(name, exec.Command(binary, "-F", "-f", conf, "-L", filepath.Join(f.s.dir, name+".ganesha.log"), "-p", filepath.Join(dir, "pid")))
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +80,53 @@ func (f *fleet) ganesha() (*target, error) {
 	if err := listening(d, "tcp", addr); err != nil {
 		return nil, err
 	}
-	return &target{name: "ganesha", addr: addr, path: "/export", daemons: []*daemon{d}}, nil
+	return &target{name: name, addr: addr, daemons: []*daemon{d}}, nil
+}
+
+// What nfs-ganesha is told as the peer of serve: a re-export of the same origin.
+const proxyConfig = `NFS_CORE_PARAM {
+	NFS_Port = %[1]d; MNT_Port = 0; NLM_Port = 0; Rquota_Port = 0;
+	Bind_addr = 127.0.0.1;
+	Protocols = 4;
+	Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false;
+	Dbus_Name_Prefix = proxy%[2]d;
+	mount_path_pseudo = true;
+}
+NFS_KRB5 { Active_krb5 = false; }
+NFSV4 {
+	Lease_Lifetime = 90; Grace_Period = 90;
+	Minor_Versions = 1, 2;
+	Delegations = false;
+	Only_Numeric_Owners = true; Allow_Numeric_Owners = true;
+	RecoveryBackend = fs;
+	RecoveryRoot = %[3]s/recovery;
+}
+EXPORT_DEFAULTS { Access_Type = RW; Squash = no_root_squash; SecType = sys, none; Protocols = 4; Transports = TCP; }
+EXPORT {
+	Export_Id = 2; Path = /data; Pseudo = /data;
+	Filesystem_Id = 102.2; PrivilegedPort = false;
+	FSAL { Name = PROXY_V4; Srv_Addr = %[4]s; NFS_Port = %[5]s; Use_Privileged_Client_Port = false; Retry_SleepTime = 1; RPC_Client_Timeout = 10; }
+}
+LOG { Default_Log_Level = EVENT; }
+`
+
+// proxy starts nfs-ganesha's PROXY_V4 in front of the origin. An error says why it cannot be measured.
+func (f *fleet) proxy(origin string, work *daemon) (*target, error) {
+	if m, _ := filepath.Glob("/usr/lib/*/ganesha/libfsalproxy_v4.so"); len(m) == 0 {
+		return nil, errors.New("not measured: not installed (Debian: nfs-ganesha-proxy-v4)")
+	}
+	host, port, err := net.SplitHostPort(origin)
+	if err != nil {
+		return nil, err
+	}
+	t, err := f.startGanesha("proxy", func(own int, dir string) []byte {
+		return fmt.Appendf(nil, proxyConfig, own, os.Getpid(), dir, host, port)
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.path, t.daemons = "/data", append(t.daemons, work)
+	return t, nil
 }
 
 // rpcbind starts rpcbind, without which nfs-ganesha does not, unless it runs.

@@ -68,7 +68,7 @@ type settings struct {
 }
 
 // Targets that need no address; otherTarget is the server of -other.
-var allTargets = []string{"origin", "serve", "fuse", "ganesha", "dir"}
+var allTargets = []string{"origin", "serve", "fuse", "ganesha", "proxy", "dir"}
 
 const otherTarget = "other"
 

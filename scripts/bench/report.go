@@ -236,7 +236,7 @@ func (s *section) tables() (rates, times, costs [][]string) {
 	targets := slices.DeleteFunc(append(slices.Clone(allTargets), otherTarget), func(t string) bool {
 		return !slices.ContainsFunc(s.Cells, func(c *cell) bool { return c.Target == t })
 	})
-	names := map[string]string{"origin": "origin", "serve": "serve", "fuse": "serve's FUSE mount", "ganesha": "nfs-ganesha", "dir": "bare directory", otherTarget: "other server"}
+	names := map[string]string{"origin": "origin", "serve": "serve", "fuse": "serve's FUSE mount", "ganesha": "nfs-ganesha", "proxy": "its PROXY_V4", "dir": "bare directory", otherTarget: "other server"}
 	head := []string{"workload"}
 	for _, t := range targets {
 		head = append(head, names[t])

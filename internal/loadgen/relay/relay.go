@@ -25,8 +25,12 @@ const chunk = 256 << 10
 type Relay struct {
 	Target string // host:port
 
-	rtt atomic.Int64
+	rtt      atomic.Int64
+	up, down atomic.Int64
 }
+
+// Bytes is what was passed on so far, to the target and from it.
+func (r *Relay) Bytes() (up, down int64) { return r.up.Load(), r.down.Load() }
 
 // SetRTT sets the round-trip time that is added, at least 0. What is on its way already keeps its time.
 func (r *Relay) SetRTT(d time.Duration) { r.rtt.Store(int64(max(d, 0))) }
@@ -62,13 +66,13 @@ func (r *Relay) connect(ctx context.Context, c net.Conn) {
 	r.Join(ctx, c, t)
 }
 
-// Join relays between a and b until both directions have ended or ctx has, and closes both.
+// Join relays between a and b, the target's end, until both directions have ended or ctx has, and closes both.
 func (r *Relay) Join(ctx context.Context, a, b net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _, _ = a.Close(), b.Close() })
 	defer stop()
 	var wg sync.WaitGroup
-	wg.Go(func() { r.forward(a, b) })
-	wg.Go(func() { r.forward(b, a) })
+	wg.Go(func() { r.forward(a, b, &r.up) })
+	wg.Go(func() { r.forward(b, a, &r.down) })
 	wg.Wait()
 	_, _ = a.Close(), b.Close()
 }
@@ -80,7 +84,7 @@ type piece struct {
 }
 
 // forward is one direction, until from ends or to does not take it.
-func (r *Relay) forward(from, to net.Conn) {
+func (r *Relay) forward(from, to net.Conn, count *atomic.Int64) {
 	q := &queue{}
 	q.cond.L = &q.mu
 	go func() {
@@ -106,6 +110,7 @@ func (r *Relay) forward(from, to net.Conn) {
 			_ = from.Close()
 			return
 		}
+		count.Add(int64(len(p.b)))
 		full := p.b[:cap(p.b)]
 		pool.Put(&full)
 		q.done(len(p.b))
