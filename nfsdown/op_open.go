@@ -192,7 +192,11 @@ func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, 
 			return err
 		}
 	}
-	berr, jerr := c.s.both(ctx, p.Batch, call)
+	record := c.s.commit
+	if p.Weak {
+		record = c.s.write
+	}
+	berr, jerr := c.s.both(ctx, p.Batch, record, call)
 	sid, eff, err := p.Settle(berr, jerr)
 	c.effects(eff)
 	if req.Reclaim {

@@ -306,6 +306,14 @@ func (s *Server) commit(ctx context.Context, b *journal.Batch) error {
 	return s.cfg.Journal.Commit(context.WithoutCancel(ctx), b)
 }
 
+// write is commit without waiting for the disk: journal.Write.
+func (s *Server) write(ctx context.Context, b *journal.Batch) error {
+	if s.cfg.Journal == nil || b == nil || b.Empty() {
+		return nil
+	}
+	return s.cfg.Journal.Write(context.WithoutCancel(ctx), b)
+}
+
 // written waits until a batch and all that was posted before are in the journal's log: a restart finds
 // them (journal.Write). A journal that fails is the end of this process, and the next one knows.
 func (s *Server) written(b *journal.Batch) {
@@ -321,11 +329,12 @@ func (s *Server) written(b *journal.Batch) {
 	}
 }
 
-// both commits a batch and calls the backend side by side, so that a grant takes the longer of the two.
-func (s *Server) both(ctx context.Context, b *journal.Batch, call func() error) (backend, journal error) {
+// both records a batch, by commit or write, and calls the backend side by side, so that a grant takes the longer of
+// the two.
+func (s *Server) both(ctx context.Context, b *journal.Batch, record func(context.Context, *journal.Batch) error, call func() error) (backend, journal error) {
 	switch {
 	case call == nil:
-		return nil, s.commit(ctx, b)
+		return nil, record(ctx, b)
 	case s.cfg.Journal == nil || b == nil || b.Empty():
 		return call(), nil
 	case broken.GrantBeforeJournal:
@@ -337,7 +346,7 @@ func (s *Server) both(ctx context.Context, b *journal.Batch, call func() error) 
 	}
 	done := make(chan error, 1)
 	go func() { done <- call() }()
-	journal = s.commit(ctx, b)
+	journal = record(ctx, b)
 	return <-done, journal
 }
 

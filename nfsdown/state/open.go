@@ -217,7 +217,11 @@ func (s *Server) CheckOpen(ctx context.Context, c *Client, owner string, file fs
 
 // OpenPlan is an open on its way.
 type OpenPlan struct {
-	Batch   *journal.Batch // to Commit; nil if nothing changes
+	Batch *journal.Batch // to Commit; nil if nothing changes
+	// Weak says that the open denies nobody anything: it is enough that Batch is in the log (journal.Write) before
+	// the client is told. Power lost before it is on disk, within 5 ms or with the next lock, costs the client
+	// a new OPEN; a lock is never on disk before the open that it is under.
+	Weak    bool
 	Evict   *Effects       // to run before the backend is asked; may be nil
 	Call    Call           // also for an open by name: CallNormal says that it must be opened again, by handle
 	Request fs.OpenRequest // by handle, for Call
@@ -305,6 +309,7 @@ func (s *Server) prepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 	if !same {
 		p.Batch = &journal.Batch{}
 		s.putOpen(p.Batch, o)
+		p.Weak = req.Deny&^o.deny == 0
 	}
 	p.puts = o.puts
 	return p, eff, nil
