@@ -8,6 +8,7 @@ import (
 	"holdfast/fs"
 	"holdfast/internal/nfs3"
 	"holdfast/nfsdown"
+	"holdfast/nfsdown/state"
 )
 
 // fattr is fattr3 of a file's attributes.
@@ -116,6 +117,11 @@ func getattr(ctx context.Context, c *call, a *nfs3.FHArgs, r *nfs3.GetattrRes) e
 	if err != nil {
 		return err
 	}
+	done, err := c.touch(ctx, f, state.TouchLook)
+	if err != nil {
+		return err
+	}
+	defer done()
 	at, err := f.Backend.GetAttr(ctx, f.Cred, f.Inner)
 	if err != nil {
 		return err
@@ -147,6 +153,11 @@ func setattr(ctx context.Context, c *call, a *nfs3.SetattrArgs, r *nfs3.WccRes) 
 	if set.IsZero() {
 		return nil
 	}
+	done, err := c.touch(ctx, f, state.TouchChange)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if set.Size != nil {
 		if err := c.mayWrite(f, true); err != nil {
 			return err

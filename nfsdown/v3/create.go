@@ -11,6 +11,7 @@ import (
 	"holdfast/fs"
 	"holdfast/internal/nfs3"
 	"holdfast/nfsdown"
+	"holdfast/nfsdown/state"
 )
 
 // owners are the open-owners under which files are created: there is no open in version 3, but to create a regular
@@ -161,6 +162,11 @@ func (c *call) reuse(ctx context.Context, f *nfsdown.File, at *fs.Attr, size *ui
 		if err := c.mayWrite(f, true); err != nil {
 			return err
 		}
+		done, err := c.touch(ctx, f, state.TouchChange)
+		if err != nil {
+			return err
+		}
+		defer done()
 		ref, set := fs.IORef{Handle: f.Inner}, &fs.SetAttr{Size: size}
 		na, err := f.Backend.SetAttr(ctx, f.Cred, ref, set)
 		if c.owns(ctx, f, err) {

@@ -61,6 +61,11 @@ func read(ctx context.Context, c *call, a *nfs3.ReadArgs, r *nfs3.ReadRes) error
 	if err := c.mayRead(f); err != nil {
 		return err
 	}
+	done, err := c.touch(ctx, f, state.TouchLook)
+	if err != nil {
+		return err
+	}
+	defer done()
 	buf := rpc.GetBuffer(int(min(a.Count, c.s.maxIO)))
 	c.in.Release(buf.Free)
 	ref := fs.IORef{Handle: f.Inner}
@@ -89,6 +94,11 @@ func write(ctx context.Context, c *call, a *nfs3.WriteArgs, r *nfs3.WriteRes) er
 	if err := c.mayWrite(f, false); err != nil {
 		return err
 	}
+	done, err := c.touch(ctx, f, state.TouchChange)
+	if err != nil {
+		return err
+	}
+	defer done()
 	ref := fs.IORef{Handle: f.Inner}
 	w, err := f.Backend.Write(ctx, f.Cred, ref, a.Offset, data, fs.Stability(a.Stable))
 	if c.owns(ctx, f, err) {

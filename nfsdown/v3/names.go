@@ -6,6 +6,7 @@ import (
 	"holdfast/fs"
 	"holdfast/internal/nfs3"
 	"holdfast/nfsdown"
+	"holdfast/nfsdown/state"
 )
 
 // checkName refuses what cannot name an entry: "." and ".." are not made or removed.
@@ -103,6 +104,11 @@ func (c *call) unlink(ctx context.Context, a *nfs3.Dirop, r *nfs3.WccRes, kind f
 	if dir.OnWay(a.Name) {
 		return nfs3.ErrAcces // another export covers it
 	}
+	done, err := c.touchName(ctx, dir, a.Name)
+	if err != nil {
+		return err
+	}
+	defer done()
 	ch, err = dir.Backend.Remove(ctx, dir.Cred, dir.Inner, a.Name, kind)
 	return err
 }
@@ -144,6 +150,16 @@ func rename(ctx context.Context, c *call, a *nfs3.RenameArgs, r *nfs3.RenameRes)
 	case from.OnWay(a.From.Name), to.OnWay(a.To.Name):
 		return nfs3.ErrAcces
 	}
+	done, err := c.touchName(ctx, from, a.From.Name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	done2, err := c.touchName(ctx, to, a.To.Name)
+	if err != nil {
+		return err
+	}
+	defer done2()
 	cf, ct, err = from.Backend.Rename(ctx, from.Cred, from.Inner, a.From.Name, to.Inner, a.To.Name)
 	return err
 }
@@ -172,6 +188,11 @@ func link(ctx context.Context, c *call, a *nfs3.LinkArgs, r *nfs3.LinkRes) error
 	case dir.OnWay(a.Link.Name):
 		return nfs3.ErrExist
 	}
+	done, err := c.touch(ctx, f, state.TouchChange)
+	if err != nil {
+		return err
+	}
+	defer done()
 	ch, err = dir.Backend.Link(ctx, dir.Cred, f.Inner, dir.Inner, a.Link.Name)
 	return err
 }
