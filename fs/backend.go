@@ -267,9 +267,9 @@ type Cloner interface {
 // Delegator can vouch that a file does not change but through the server, or say when it is about to. What the
 // server does itself, for other clients, is not its concern.
 type Delegator interface {
-	// Delegates tells whether files can be delegated at all, for writing (nobody else may look either) or for
-	// reading.
-	Delegates(write bool) bool
+	// Delegates tells whether a file could be delegated now, for writing (nobody else may look either) or for
+	// reading. It answers from memory.
+	Delegates(file Handle, write bool) bool
 	// Delegate is asked for one file, which owner has opened for it. A nil error is a promise: before anybody
 	// beside the server changes the file, or opens it if write is set, the [Recaller] hears of it and the file is
 	// not touched until owner has closed its open, or for long. It holds until that close. With reclaim it is to

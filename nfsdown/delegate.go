@@ -54,7 +54,7 @@ func (o *opening) grantDelegation(ctx context.Context, file ref, kind state.Dele
 	c := o.c
 	none := nfs4.OpenDelegation{Type: nfs4.OPEN_DELEGATE_NONE}
 	keeper, ok := file.b.(fs.Delegator)
-	if !ok || !keeper.Delegates(kind == state.WriteDeleg) {
+	if !ok || !keeper.Delegates(file.h, kind == state.WriteDeleg) {
 		if kind == state.WriteDeleg {
 			return none, nfs4.WND4_WRITE_DELEG_NOT_SUPP_FTYPE
 		}

@@ -44,7 +44,7 @@ type lease struct {
 }
 
 // Delegates is of fs.Delegator.
-func (b *Backend) Delegates(write bool) bool {
+func (b *Backend) Delegates(_ fs.Handle, write bool) bool {
 	switch b.cfg.Delegate {
 	case DelegateExclusive:
 		return true
@@ -58,7 +58,7 @@ func (b *Backend) Delegates(write bool) bool {
 func (b *Backend) Delegate(ctx context.Context, owner fs.Owner, h fs.Handle, write, reclaim bool) error {
 	const op = "OPEN"
 	switch {
-	case !b.Delegates(write):
+	case !b.Delegates(h, write):
 		return fs.E(op, fs.NotSupp, errNoLease)
 	case b.cfg.Delegate == DelegateExclusive:
 		return nil

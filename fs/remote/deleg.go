@@ -103,6 +103,9 @@ type covers struct {
 	// aliases are the upstream owners that local opens have taken over.
 	// +checklocks:mu
 	aliases map[fs.Owner]UpOwner
+	// promises are what end clients were promised of delegated files.
+	// +checklocks:mu
+	promises map[fs.Handle]*promise
 
 	opens, closes, recalls, returned, lost atomic.Uint64
 }
@@ -163,6 +166,7 @@ func (r *Remote) initCovers(up upstream) {
 	r.covers.files = make(map[fs.Handle]*cover)
 	r.covers.closing = make(map[parkedKey]*closing)
 	r.covers.aliases = make(map[fs.Owner]UpOwner)
+	r.covers.promises = make(map[fs.Handle]*promise)
 }
 
 // wantDeleg is the delegation to ask for with an open.
@@ -526,14 +530,24 @@ func (r *Remote) giveBackAll(list []*cover) {
 	}
 	go func() {
 		for _, x := range list {
+			r.recallDown(x.file) // all of them at once
+		}
+		for _, x := range list {
 			r.giveBack(x.file, x.fh)
 		}
 	}()
 }
 
-// giveBack returns a delegation: first what is parked, so that it stands in nobody's way, then
+// giveBack returns a delegation: first what end clients have of it, then what is parked, so that it stands in nobody's way, then
 // DELEGRETURN. Data is written through, so there is nothing to flush.
 func (r *Remote) giveBack(file fs.Handle, fh nfs4.FH) {
+	if gone := r.recallDown(file); gone != nil {
+		select {
+		case <-gone:
+		case <-r.ctx.Done():
+			return
+		}
+	}
 	r.uncover(file)
 	if err := r.deleg.ReturnDelegation(r.ctx, fh); err != nil && r.ctx.Err() == nil {
 		r.log.Warn("a delegation stays at the origin until it takes it away", "err", err)
@@ -564,7 +578,10 @@ func (r *Remote) delegLost(fh nfs4.FH) {
 	r.covers.lost.Add(1)
 	file, _, _ := r.seal.seal(fh)
 	r.cache.stale(file)
-	go r.uncover(file)
+	go func() {
+		r.recallDown(file) // what rested on it is worth nothing any more
+		r.uncover(file)
+	}()
 }
 
 // delegAttr answers CB_GETATTR.

@@ -25,6 +25,9 @@ func (r *Remote) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (
 		return nil, err
 	}
 	defer leave()
+	if err := r.beforeLocalOpen(ctx, cred, req); err != nil {
+		return nil, err
+	}
 	if res, ok := r.openCovered(ctx, cred, req); ok {
 		return res, nil
 	}
@@ -282,6 +285,7 @@ func (r *Remote) CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle) 
 	if err != nil {
 		return err
 	}
+	r.covers.endPromise(owner, file)
 	up := r.openUp(owner)
 	if r.park(owner, up, file, fh) {
 		return nil

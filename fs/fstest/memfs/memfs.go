@@ -618,7 +618,7 @@ func (f *FS) ReadDir(ctx context.Context, cred *fs.Cred, dir fs.Handle, cookie u
 var _ fs.Delegator = (*FS)(nil)
 
 // Delegates is of fs.Delegator: nobody uses the files but the server.
-func (f *FS) Delegates(bool) bool { return true }
+func (f *FS) Delegates(fs.Handle, bool) bool { return true }
 
 // Delegate is of fs.Delegator.
 func (f *FS) Delegate(ctx context.Context, _ fs.Owner, _ fs.Handle, _, _ bool) error {
