@@ -91,12 +91,12 @@ type node struct {
 	attr    *fs.Attr // replaced, never changed
 	fresh   time.Time
 	timeo   time.Duration
-	settled uint64    // when attr came in, by fs.Tick
-	asked   uint64    // when the request began that brought it
-	came    time.Time // by the clock
-	logged  *fs.Attr  // as they are in the file (metalog.go)
+	settled uint64   // when attr came in, by fs.Tick
+	asked   uint64   // when the request began that brought it
+	came    int64    // by the clock, in ns since 1970
+	logged  *fs.Attr // as they are in the file (metalog.go)
 
-	access map[string]accessBits
+	access accessList
 	link   *string
 
 	// Of a directory. What has the generation gen, and the pages, belong to the change attribute namesAt.
@@ -108,8 +108,8 @@ type node struct {
 	verf    [8]byte // the origin's cookie verifier
 	verfOK  bool
 
-	writers int // changes of ours that are under way
-	burst   burst
+	writers int    // changes of ours that are under way
+	burst   *burst // while there are writers
 }
 
 // nameEntry is where a name leads; an empty child says that there is no such entry.
@@ -119,6 +119,23 @@ type nameEntry struct {
 }
 
 type accessBits struct{ asked, granted uint32 }
+
+// An accessList is the decisions by credential, of which there are one or two for most files.
+type accessList []accessEntry
+
+type accessEntry struct {
+	cred string
+	accessBits
+}
+
+func (l accessList) get(cred string) accessBits {
+	for i := range l {
+		if l[i].cred == cred {
+			return l[i].accessBits
+		}
+	}
+	return accessBits{}
+}
 
 // dirPage is an answer to READDIR.
 type dirPage struct {
@@ -282,7 +299,7 @@ func (c *cache) exactAccess(h fs.Handle, cred string, want uint32) (granted uint
 	if n == nil || !n.isExact() {
 		return 0, false
 	}
-	b := n.access[cred]
+	b := n.access.get(cred)
 	return b.granted & want, b.asked&want == want
 }
 
@@ -333,7 +350,7 @@ func (c *cache) take(s *shard, n *node, a *fs.Attr, start uint64, now time.Time)
 	}
 	if old != nil && old.Change != a.Change {
 		if n.writers > 0 {
-			n.burst.saw(a.Change, a.Change)
+			n.changes().saw(a.Change, a.Change)
 		} else {
 			foreign = true
 			c.counters.foreign.Add(1)
@@ -358,7 +375,7 @@ func (c *cache) settle(n *node, a *fs.Attr, unchanged bool, start uint64, now ti
 	} else {
 		n.timeo = low
 	}
-	n.attr, n.came, n.fresh, n.settled, n.asked = a, now, now.Add(n.timeo), fs.Tick(), start
+	n.attr, n.came, n.fresh, n.settled, n.asked = a, now.UnixNano(), now.Add(n.timeo), fs.Tick(), start
 }
 
 // beginChange says that a request of ours that changes the file is about to be sent.
@@ -369,7 +386,7 @@ func (c *cache) beginChange(h fs.Handle) uint64 {
 	defer s.mu.Unlock()
 	n := s.make(h)
 	if n.writers == 0 {
-		n.burst = burst{}
+		n.burst = &burst{}
 		if n.attr != nil {
 			n.burst.from, n.burst.known = n.attr.Change, true
 		}
@@ -410,9 +427,9 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 		after = ch.attr.Change
 	}
 	if ch.known && after != 0 {
-		n.burst.saw(ch.before, after)
+		n.changes().saw(ch.before, after)
 	} else {
-		n.burst.lost = true
+		n.changes().lost = true
 	}
 	base := ch.known && old != nil && old.Change == ch.before
 	if !base {
@@ -440,7 +457,7 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 			s.dropNames(n)
 			s.dropAccess(n)
 			n.namesAt = ch.attr.Change
-			n.burst.saw(ch.attr.Change, ch.attr.Change)
+			n.changes().saw(ch.attr.Change, ch.attr.Change)
 		}
 		c.settle(n, ch.attr, false, ch.start, now)
 	case ch.attr == nil && old != nil:
@@ -455,9 +472,12 @@ func (c *cache) endChange(ch *change, now time.Time) (foreign bool) {
 		n.fresh = time.Time{}
 	}
 	c.logAttr(n)
-	if n.writers == 0 && !n.burst.ours() {
+	if n.writers == 0 && !n.changes().ours() {
 		c.counters.foreign.Add(1)
 		foreign = true
+	}
+	if n.writers == 0 {
+		n.burst = nil
 	}
 	s.shrink(&c.counters.evicted)
 	return foreign
@@ -474,6 +494,14 @@ type burst struct {
 }
 
 type span struct{ before, after uint64 }
+
+// changes is the burst of now.
+func (n *node) changes() *burst {
+	if n.burst == nil {
+		n.burst = &burst{}
+	}
+	return n.burst
+}
 
 // maxSpans bounds the memory of a burst; a longer one counts as somebody else's change.
 const maxSpans = 256
@@ -513,12 +541,15 @@ func (c *cache) failChange(h fs.Handle, mayHaveHappened bool) {
 	}
 	n.writers = max(n.writers-1, 0)
 	if mayHaveHappened {
-		n.burst.lost = true
+		n.changes().lost = true
 		n.fresh = time.Time{}
 		s.dropNames(n)
 		s.dropAccess(n)
 		n.logged = nil
 		c.note(h, metaRecord{kind: metaDrop})
+	}
+	if n.writers == 0 {
+		n.burst = nil
 	}
 }
 

@@ -450,8 +450,8 @@ func (n *node) records(list []*metaRecord) []*metaRecord {
 			add(&metaRecord{kind: metaName, at: at, name: name, child: e.child})
 		}
 	}
-	for cred, b := range n.access {
-		add(&metaRecord{kind: metaAccess, at: at, name: cred, asked: b.asked, granted: b.granted})
+	for _, b := range n.access {
+		add(&metaRecord{kind: metaAccess, at: at, name: b.cred, asked: b.asked, granted: b.granted})
 	}
 	if n.link != nil {
 		add(&metaRecord{kind: metaLink, at: at, name: *n.link})
@@ -469,7 +469,7 @@ func (n *node) records(list []*metaRecord) []*metaRecord {
 
 // attrRecord is the attributes, as old as they can be.
 func (n *node) attrRecord() *metaRecord {
-	return &metaRecord{kind: metaAttr, handle: n.handle, when: n.came, attr: *n.attr}
+	return &metaRecord{kind: metaAttr, handle: n.handle, when: time.Unix(0, n.came), attr: *n.attr}
 }
 
 // logAttr writes attributes down, if they tell anything new and no change of ours is about to make them old.

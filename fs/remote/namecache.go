@@ -3,6 +3,7 @@ package remote
 import (
 	"holdfast/fs"
 	"slices"
+	"unique"
 )
 
 // maxNamesOf bounds the names of one directory to a part of its shard.
@@ -19,7 +20,7 @@ func (c *cache) lookup(dir fs.Handle, name, cred string, v view) (child fs.Handl
 	if n == nil || !c.current(n, v) || n.attr.Change != n.namesAt {
 		return "", false
 	}
-	if n.access[cred].granted&fs.AccessLookup == 0 {
+	if n.access.get(cred).granted&fs.AccessLookup == 0 {
 		return "", false
 	}
 	e, ok := n.names[name]
@@ -114,7 +115,7 @@ func (c *cache) access(h fs.Handle, cred string, want uint32, v view) (granted u
 	if n == nil || !c.current(n, v) {
 		return 0, false
 	}
-	b := n.access[cred]
+	b := n.access.get(cred)
 	if b.asked&want != want {
 		return 0, false
 	}
@@ -139,26 +140,23 @@ func (c *cache) addAccess(h fs.Handle, cred string, asked, granted uint32, at ui
 //
 // +checklocks:s.mu
 func (c *cache) setAccess(s *shard, n *node, cred string, asked, granted uint32) (news bool) {
-	if n.access == nil {
-		n.access = make(map[string]accessBits)
-	}
-	b, known := n.access[cred]
+	i := slices.IndexFunc(n.access, func(e accessEntry) bool { return e.cred == cred })
+	known := i >= 0
 	if !known {
-		for len(n.access) >= maxCreds {
-			for k := range n.access {
-				delete(n.access, k)
-				s.weight--
-				break
-			}
+		if len(n.access) >= maxCreds {
+			n.access = slices.Delete(n.access, 0, 1) // the oldest
+			s.weight--
 		}
+		i = len(n.access)
+		n.access = append(n.access, accessEntry{cred: unique.Make(cred).Value()})
 		s.weight++
 	}
-	old := b
+	b := &n.access[i].accessBits
+	old := *b
 	b.asked |= asked
 	b.granted = b.granted&^asked | granted&asked
-	n.access[cred] = b
 	s.shrink(&c.counters.evicted)
-	return b != old || !known
+	return *b != old || !known
 }
 
 // getLink returns the target of a symbolic link whose attributes are fresh.
@@ -194,7 +192,7 @@ func (c *cache) page(dir fs.Handle, cookie uint64, attrs bool, cred string, v vi
 	defer s.mu.Unlock()
 	n := s.get(dir)
 	if n == nil || n.attr == nil || n.attr.Change != n.namesAt || !c.readable(n, v.now) || cookie == 0 && !c.current(n, v) ||
-		n.access[cred].granted&fs.AccessRead == 0 {
+		n.access.get(cred).granted&fs.AccessRead == 0 {
 		return nil, false, false
 	}
 	for _, p := range n.pages {
