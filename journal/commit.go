@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/crash"
@@ -79,7 +78,7 @@ func (j *Journal) Post(b *Batch) error {
 }
 
 func (j *Journal) enqueue(r *request) error {
-	if j.db == nil {
+	if j.disk == nil {
 		return ErrReadOnly
 	}
 	if err := r.b.check(); err != nil {
@@ -124,8 +123,8 @@ func (j *Journal) commitLoop() {
 		case <-j.kick:
 		case <-marks:
 			aging = false
-			if err := j.mark.Sync(); err != nil {
-				j.fail(j.head.seq, nil, fmt.Errorf("sync mark: %w", err))
+			if err := j.disk.syncMark(); err != nil {
+				j.fail(j.head.seq, nil, err)
 				return
 			}
 			continue
@@ -198,7 +197,7 @@ func (j *Journal) fail(seq uint64, group []*request, err error) {
 	j.mu.Unlock()
 	// What was written last may or may not be there: the next boot must not take it for complete.
 	m := mark{layout: layoutVersion, seq: j.head.seq, epoch: j.epoch}
-	if werr := writeMark(j.mark, m); werr != nil {
+	if werr := j.disk.writeMark(m); werr != nil {
 		j.o.Logger.Error("the mark cannot be written", "dir", j.dir, "err", werr)
 	}
 	j.o.Logger.Error("the journal failed; nothing more is granted", "dir", j.dir, "commit", seq, "err", err)
@@ -214,8 +213,8 @@ func (j *Journal) commitGroup(group []*request) (head, error) {
 	began := time.Now()
 	h := j.head // only the committer changes it
 	h.seq++
-	txn := j.db.NewTransaction(true)
-	defer txn.Discard()
+	txn := j.disk.begin()
+	defer txn.discard()
 	w := groupWriter{j: j, txn: txn, h: &h}
 	for _, r := range group {
 		if err := w.add(r.b); err != nil {
@@ -236,7 +235,7 @@ func (j *Journal) commitGroup(group []*request) (head, error) {
 		crashGraceBefore.Hit()
 	}
 	crashIntent.Hit()
-	if err := txn.Commit(); err != nil {
+	if err := txn.commit(); err != nil {
 		return h, err
 	}
 	if err := crash.Fault("journal.sync", unix.EIO); err != nil {
@@ -244,12 +243,12 @@ func (j *Journal) commitGroup(group []*request) (head, error) {
 	}
 	crashCommitted.Hit()
 	answer(group, true)
-	if err := j.logs.sync(); err != nil {
+	if err := j.disk.sync(); err != nil {
 		return h, err
 	}
 	crashSynced.Hit()
-	if err := writeMark(j.mark, j.markOf(&h)); err != nil {
-		return h, fmt.Errorf("write mark: %w", err)
+	if err := j.disk.writeMark(j.markOf(&h)); err != nil {
+		return h, err
 	}
 	crashMarked.Hit()
 	if w.endsGrace {
@@ -300,7 +299,7 @@ func (j *Journal) mayWrite(seq uint64) error {
 // A groupWriter puts batches into one transaction and keeps the head in step.
 type groupWriter struct {
 	j         *Journal
-	txn       *badger.Txn
+	txn       transaction
 	h         *head
 	changed   bool
 	endsGrace bool
@@ -320,7 +319,7 @@ func (w *groupWriter) add(b *Batch) error {
 		}
 		w.h.nextEvent++
 		key, value := encodeEvent(e)
-		if err := w.txn.Set(key, seal(key, value, w.h.seq)); err != nil {
+		if err := w.txn.set(key, seal(key, value, w.h.seq)); err != nil {
 			return err
 		}
 		w.changed = true
@@ -329,7 +328,7 @@ func (w *groupWriter) add(b *Batch) error {
 			if w.h.nextEvent-w.h.firstEvent <= uint64(w.j.o.MaxEvents) {
 				break
 			}
-			if err := w.txn.Delete(eventKey(w.h.firstEvent)); err != nil {
+			if err := w.txn.delete(eventKey(w.h.firstEvent)); err != nil {
 				return err
 			}
 			w.h.firstEvent++
@@ -360,7 +359,7 @@ func (w *groupWriter) change(o *op) error {
 		w.h.count--
 		w.h.sum -= old
 		delete(w.j.index, kh)
-		return w.txn.Delete(o.key)
+		return w.txn.delete(o.key)
 	}
 	value := seal(o.key, o.value, w.h.seq)
 	r := recordHash(kh, value)
@@ -372,10 +371,10 @@ func (w *groupWriter) change(o *op) error {
 	w.h.sum += r
 	w.j.index[kh] = r
 	w.changed = true
-	return w.txn.Set(o.key, value)
+	return w.txn.set(o.key, value)
 }
 
 // finish writes the head.
 func (w *groupWriter) finish() error {
-	return w.txn.Set(headKey, seal(headKey, encodeHead(w.h), w.h.seq))
+	return w.txn.set(headKey, seal(headKey, encodeHead(w.h), w.h.seq))
 }

@@ -18,7 +18,7 @@ const compactChunk = 512
 // Compact deletes void records, a chunk at a time. Ending it anywhere is harmless. A record that is
 // written again while it runs stays. It returns how many it found void and deleted.
 func (j *Journal) Compact(ctx context.Context) (int, error) {
-	if j.db == nil {
+	if j.disk == nil {
 		return 0, ErrReadOnly
 	}
 	var void []op

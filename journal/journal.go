@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"holdfast/internal/clock"
 	"holdfast/internal/crash"
 )
@@ -78,16 +76,14 @@ type Journal struct {
 	o     Options  // immutable
 	epoch uint32   // immutable
 	store store    // immutable
-	lock  *os.File // immutable
+	lock  *os.File // immutable; nil if it is in memory
 
 	partial string  // immutable: why it is not whole; see Snapshot
 	kernel  [8]byte // immutable
 
-	// Of a journal that is open for writing; immutable but for the last.
-	db       *badger.DB
-	logs     syncer    // used by the committer only
-	freeSeen time.Time // used by the committer only: when there was enough space
-	mark     *os.File
+	// Of a journal that is open for writing; immutable but for the second.
+	disk     disk
+	freeSeen time.Time     // used by the committer only: when there was enough space
 	kick     chan struct{} // of size 1: there is something to do
 	failed   chan struct{} // closed with err
 	done     chan struct{} // closed when the committer has ended
@@ -105,7 +101,6 @@ type Journal struct {
 	closed  chan struct{} // closed by Close, immutable
 
 	complete bool // immutable; of a journal opened for reading only
-	lasting  bool // immutable; the database outlives the journal: see Memory
 }
 
 var (
@@ -153,30 +148,27 @@ func open(dir string, o Options, lock *os.File) (*Journal, *Report, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, nil, err
 	}
-	db, err := badger.Open(badgerOptions(path, o.Logger))
+	d, err := openBadger(dir, badgerOptions(path, o.Logger))
 	if err != nil {
 		return nil, nil, fmt.Errorf("journal %s: %w", dir, err)
 	}
-	j, err := start(dir, o, lock, db, r, in, m, ms)
+	j, err := start(dir, o, lock, d, r, in, m, ms)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("journal %s: %w", dir, err), db.Close())
+		return nil, nil, errors.Join(fmt.Errorf("journal %s: %w", dir, err), d.close(false))
 	}
 	r.say(o.Logger)
 	go j.commitLoop()
 	return j, r, nil
 }
 
-// start makes a journal of a database and begins its epoch.
-func start(dir string, o Options, lock *os.File, db *badger.DB, r *Report, in *inspection, m mark, ms markState) (*Journal, error) {
+// start makes a journal of what is on a disk and begins its epoch.
+func start(dir string, o Options, lock *os.File, d disk, r *Report, in *inspection, m mark, ms markState) (*Journal, error) {
 	j := &Journal{
-		dir: dir, o: o, store: badgerStore{db}, lock: lock, db: db, logs: syncer{dir: filepath.Join(dir, dbName)}, kernel: kernelBoot(),
+		dir: dir, o: o, store: d, lock: lock, disk: d, kernel: kernelBoot(),
 		kick: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{}),
 		news: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := j.begin(r, in, m, ms); err != nil {
-		if j.mark != nil {
-			j.mark.Close()
-		}
 		return nil, err
 	}
 	return j, nil
@@ -247,28 +239,32 @@ func (j *Journal) begin(r *Report, in *inspection, m mark, ms markState) error {
 		h.graceSince = h.epoch // if we die now, the next boot must know it too
 	}
 	crashEpochBefore.Hit()
-	err = j.db.Update(func(txn *badger.Txn) error {
-		for _, k := range t.bad { // they can never be read
-			if err := txn.Delete(k); err != nil {
-				return err
-			}
-		}
-		return txn.Set(headKey, seal(headKey, encodeHead(&h), h.seq))
-	})
-	if err != nil {
+	if err := j.writeEpoch(t, &h); err != nil {
 		return err
 	}
 	crashEpochAfter.Hit()
-	if err := errors.Join(j.logs.sync(), tighten(filepath.Join(j.dir, dbName)), syncDir(filepath.Join(j.dir, dbName))); err != nil {
-		return err
-	}
-	if j.mark, err = openMark(j.dir, j.markOf(&h)); err != nil {
+	if err := j.disk.settle(j.markOf(&h)); err != nil {
 		return err
 	}
 	j.index, j.head, j.epoch = t.index, h, h.epoch
 	j.stats.Seq = h.seq
 	r.Epoch, r.IncompleteSince = h.epoch, h.incompleteSince
 	return nil
+}
+
+// writeEpoch writes the head of a new epoch, without the records that can never be read.
+func (j *Journal) writeEpoch(t *tally, h *head) error {
+	txn := j.disk.begin()
+	defer txn.discard()
+	for _, k := range t.bad {
+		if err := txn.delete(k); err != nil {
+			return err
+		}
+	}
+	if err := txn.set(headKey, seal(headKey, encodeHead(h), h.seq)); err != nil {
+		return err
+	}
+	return txn.commit()
 }
 
 // tighten takes permissions away from files that Badger made; the directory admits only us anyway.
@@ -333,28 +329,15 @@ func (j *Journal) Close() error {
 	j.closing = true
 	j.mu.Unlock()
 	close(j.closed)
-	if j.db == nil {
+	if j.disk == nil {
 		return unlockDir(j.dir, j.lock, false)
 	}
 	j.wake()
 	<-j.done
 	failure := j.Err()
-	err := errors.Join(failure, j.logs.close(), j.mark.Sync(), j.mark.Close())
-	if j.lasting {
-		return errors.Join(err, unlockDir(j.dir, j.lock, true))
-	}
-	if failure == nil {
-		err = errors.Join(err, j.db.Close(), tighten(filepath.Join(j.dir, dbName)))
-	} else {
-		// Badger tries again and again to write its tables, which a full disk will not take. What is
-		// durable is in the log.
-		ended := make(chan error, 1)
-		go func() { ended <- j.db.Close() }()
-		select {
-		case e := <-ended:
-			err = errors.Join(err, e)
-		case <-time.After(5 * time.Second):
-		}
+	err := errors.Join(failure, j.disk.close(failure != nil))
+	if j.lock == nil {
+		return err
 	}
 	return errors.Join(err, unlockDir(j.dir, j.lock, true))
 }

@@ -12,43 +12,46 @@ import (
 //   - opens and locks of a client that is Expired.
 func (j *Journal) Load() (*Snapshot, error) {
 	s := &Snapshot{Epoch: j.epoch}
-	err := j.store.view(func(v view) error {
-		rules, err := loadRules(v)
-		if err != nil {
-			return err
-		}
-		s.EndedGrace = rules.endedGrace
-		s.Complete = rules.known && rules.incompleteSince == 0
-		return scanRecords(v, func(key, value []byte, r any) (bool, error) {
-			if rules.void(r) {
-				return true, nil
-			}
-			switch r := r.(type) {
-			case *Client:
-				s.Clients = append(s.Clients, *r)
-			case *OpenRecord:
-				s.Opens = append(s.Opens, *r)
-			case *Lock:
-				s.Locks = append(s.Locks, *r)
-			case *Upstream:
-				s.Upstreams = append(s.Upstreams, *r)
-			case *UpState:
-				s.UpStates = append(s.UpStates, *r)
-			case *Monitor:
-				s.Monitors = append(s.Monitors, *r)
-			}
-			return true, nil
-		})
-	})
+	err := j.store.view(s.read)
 	if err != nil {
 		return nil, fmt.Errorf("journal %s: load: %w", j.dir, err)
 	}
 	s.Whole, s.Partial = j.partial == "", j.partial
-	if j.db == nil { // nothing was written down about what was found
+	if j.disk == nil { // nothing was written down about what was found
 		s.Complete = j.complete
 		s.Whole, s.Partial = false, "opened for reading only"
 	}
 	return s, nil
+}
+
+// read takes what is in force.
+func (s *Snapshot) read(v view) error {
+	rules, err := loadRules(v)
+	if err != nil {
+		return err
+	}
+	s.EndedGrace = rules.endedGrace
+	s.Complete = rules.known && rules.incompleteSince == 0
+	return scanRecords(v, func(key, value []byte, r any) (bool, error) {
+		if rules.void(r) {
+			return true, nil
+		}
+		switch r := r.(type) {
+		case *Client:
+			s.Clients = append(s.Clients, *r)
+		case *OpenRecord:
+			s.Opens = append(s.Opens, *r)
+		case *Lock:
+			s.Locks = append(s.Locks, *r)
+		case *Upstream:
+			s.Upstreams = append(s.Upstreams, *r)
+		case *UpState:
+			s.UpStates = append(s.UpStates, *r)
+		case *Monitor:
+			s.Monitors = append(s.Monitors, *r)
+		}
+		return true, nil
+	})
 }
 
 // Handle looks up a HandleMap; false if there is none.

@@ -26,11 +26,26 @@ type store interface {
 	view(f func(view) error) error
 }
 
-// badgerStore is a running database.
-type badgerStore struct{ db *badger.DB }
+// A disk is what a journal that is written is kept on: a store with one writer.
+type disk interface {
+	store
+	begin() transaction
+	// settle makes all that was written durable, for the first time, and then writes the mark, durably.
+	settle(m mark) error
+	// sync returns when what was committed before is durable.
+	sync() error
+	// writeMark outlives the process, syncMark the kernel.
+	writeMark(m mark) error
+	syncMark() error
+	close(failed bool) error
+}
 
-func (s badgerStore) view(f func(view) error) error {
-	return s.db.View(func(txn *badger.Txn) error { return f(badgerView{txn}) })
+// A transaction is committed whole or not at all.
+type transaction interface {
+	set(key, value []byte) error
+	delete(key []byte) error
+	commit() error
+	discard()
 }
 
 type badgerView struct{ txn *badger.Txn }

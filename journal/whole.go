@@ -4,20 +4,21 @@ import (
 	"crypto/sha256"
 	"os"
 	"strings"
+	"sync"
 )
 
 // kernelFile names the running boot of the kernel.
 const kernelFile = "/proc/sys/kernel/random/boot_id"
 
 // kernelBoot is a digest of what names the running boot of the kernel; zero if that is not known.
-func kernelBoot() (k [8]byte) {
+var kernelBoot = sync.OnceValue(func() (k [8]byte) {
 	b, err := os.ReadFile(kernelFile)
 	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
 		sum := sha256.Sum256([]byte(id))
 		copy(k[:], sum[:])
 	}
 	return k
-}
+})
 
 // partial says why what was found is not all that the clients were told; empty if it is. What shrinks
 // a client's state is written before the answer but not synced, so it is there after the death of the

@@ -103,6 +103,7 @@ func (s *Server) prepareClose(ctx context.Context, c *Client, sid nfs4.Stateid, 
 	p := &ClosePlan{Batch: &journal.Batch{}, Owner: o.owner, File: file, s: s, o: o}
 	o.file.mu.Lock()
 	defer o.file.mu.Unlock()
+	o.closing = true
 	p.Batch.DeleteOpen(o.owner, file)
 	o.puts++
 	for l := range o.locks {
@@ -122,6 +123,7 @@ func (p *ClosePlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 	o.party.closed(o.owner.Owner, f.handle)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	o.closing = false
 	if !ended(backendErr) {
 		s.noteAll(eff, o)
 		s.giveOpen(o, eff)

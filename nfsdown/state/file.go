@@ -63,7 +63,8 @@ type open struct {
 	returned     chan struct{} // nil if it is not
 	asking, told bool
 
-	lower *DowngradePlan // an OPEN_DOWNGRADE on its way: the record does without what it gives back
+	lower   *DowngradePlan // an OPEN_DOWNGRADE on its way: the record does without what it gives back
+	closing bool           // a CLOSE is on its way: there is no record, whoever posts it
 
 	locks map[*lock]struct{}
 	users int // plans and releases that point here

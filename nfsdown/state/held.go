@@ -69,6 +69,11 @@ func (s *Server) strip(c *Client, mode killMode, eff *Effects) {
 		switch {
 		case mode == killHold && !o.isDeleg():
 			o.hold(c, now)
+			for l := range o.locks {
+				if len(l.held) == 0 { // the record was only about the stateid
+					s.noteLock(eff, l)
+				}
+			}
 		default:
 			// A client that restarts does not know what was delegated to it: 10.2.1, without CLAIM_DELEGATE_PREV.
 			if s.letGo(o, c, mode == killRelease || o.isDeleg(), eff) {

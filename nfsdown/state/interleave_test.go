@@ -33,10 +33,9 @@ func anyOrder(t *testing.T, invisible bool) {
 	defer outside.stop()
 	rapid.Check(t, func(rt *rapid.T) {
 		choices := rapid.SliceOfN(rapid.Byte(), 60, 400).Draw(rt, "choices")
-		dir := t.TempDir()
 		var err error
 		synctest.Test(t, func(t *testing.T) {
-			s := newSim(t, outside, dir, choices)
+			s := newSim(t, outside, choices)
 			s.invisible = invisible
 			err = s.run()
 		})
@@ -51,14 +50,13 @@ func TestBrokenRulesAreSeen(t *testing.T) {
 	outside := newWorker()
 	defer outside.stop()
 	gen := rapid.SliceOfN(rapid.Byte(), 200, 400)
-	for _, rule := range []string{"CLOSE first", "commit", "before"} {
+	for _, rule := range []string{"CLOSE first", "LOCKU first", "OPEN_DOWNGRADE first", "commit", "before"} {
 		t.Run(rule, func(t *testing.T) {
-			for seed := range 100 {
-				dir := t.TempDir()
+			for seed := range 2000 {
 				choices := gen.Example(seed)
 				var err error
 				synctest.Test(t, func(t *testing.T) {
-					s := newSim(t, outside, dir, choices)
+					s := newSim(t, outside, choices)
 					s.invisible, s.broken = true, rule
 					err = s.run()
 				})
@@ -106,7 +104,7 @@ var errCrashed = errors.New("the server crashed")
 type sim struct {
 	t       *testing.T
 	outside *worker
-	dir     string
+	memory  *journal.Memory
 	choices []byte
 	journal *journal.Journal
 	inc     *incarnation
@@ -165,8 +163,8 @@ type simClient struct {
 	asked map[OwnerFile]fs.Share    // modes of OPENs that were not answered
 }
 
-func newSim(t *testing.T, outside *worker, dir string, choices []byte) *sim {
-	s := &sim{t: t, outside: outside, dir: dir, choices: choices, now: time.Unix(1e9, 0), origin: newOrigin()}
+func newSim(t *testing.T, outside *worker, choices []byte) *sim {
+	s := &sim{t: t, outside: outside, memory: journal.NewMemory(), choices: choices, now: time.Unix(1e9, 0), origin: newOrigin()}
 	for i := range 3 {
 		s.clients = append(s.clients, &simClient{sim: s, name: fmt.Sprint("c", i), verifier: 1})
 	}
@@ -203,7 +201,7 @@ func (s *sim) fail(format string, args ...any) {
 func (s *sim) boot() {
 	ctx, die := context.WithCancelCause(context.Background())
 	s.outside.do(func() {
-		j, _, err := journal.Open(s.dir, journal.Options{MinFree: -1})
+		j, _, err := s.memory.Open(journal.Options{})
 		if err != nil {
 			s.fail("%v", err)
 			return
@@ -701,7 +699,7 @@ func (c *simClient) lock(open, owner string, f fs.Handle, r fs.Range, t fs.LockT
 	c.under[k] = open
 	req := &LockRequest{File: f, Range: r, Type: t, Reclaim: reclaim, Stateid: sid, NewOwner: true, LockOwner: owner}
 	req.Stateid.Seqid = 0
-	weaker := t == fs.ReadLock && len(c.told[k]) > 0
+	weaker := t == fs.ReadLock && len(c.told[k])+len(c.maybe[k]) > 0
 	if t == fs.ReadLock { // it no longer relies on more
 		for _, l := range overlapOf(c.told[k], r) {
 			c.told[k] = c.told[k].With(l.Range, fs.ReadLock)
@@ -967,6 +965,7 @@ func (s *sim) run() error {
 		c.complete()
 		s.settle()
 	}
+	lower := s.pick(4) == 3 || s.broken == "OPEN_DOWNGRADE first" // more of a rare request
 	for len(s.choices) > 0 && s.bad == nil {
 		c := s.clients[s.pick(len(s.clients))]
 		o := s.pick(2)
@@ -979,7 +978,7 @@ func (s *sim) run() error {
 			c.open(open, f, fs.ShareRead, fs.ShareWrite, false)
 		case what < 3:
 			c.open(open, f, fs.ShareRead+fs.Share(2*s.pick(2)), 0, false)
-		case what == 19:
+		case what == 19, what > 11 && what < 20 && lower:
 			c.downgrade(open, f, fs.ShareRead)
 		case what < 20:
 			if _, there := c.opens[c.key(open, f)]; !there {

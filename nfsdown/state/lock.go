@@ -343,6 +343,9 @@ func (l *lock) setAsked(r fs.Range, asked bool) {
 // is covered by what the owner has held; smaller or weaker is fine. file.mu is held.
 func (s *Server) matchLock(p *LockPlan, req *LockRequest, f *file) (Call, error) {
 	l := p.l
+	if l.sid != nil && l.sid.restored && l.live.Covers(req.Range, req.Type) {
+		return CallNone, nil // our restart came between the reclaim and its answer
+	}
 	if !l.open.reclaimed {
 		return CallNone, s.noMatch(p.c, p.inGrace)
 	}

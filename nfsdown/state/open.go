@@ -457,7 +457,7 @@ func (s *Server) forwards(p *party, inGrace bool) bool {
 func (s *Server) matchOpen(p *OpenPlan, f *file) (Call, error) {
 	o, want, wantDeny := p.o, p.Request.Access, p.Request.Deny
 	haveA, haveD := o.heldModes(false)
-	if o.client == p.c && o.reclaimed {
+	if o.client == p.c && (o.reclaimed || o.sid.restored) { // restored: our restart came before the answer
 		haveA |= o.access
 		haveD |= o.deny
 	}

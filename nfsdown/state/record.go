@@ -38,7 +38,7 @@ func (s *Server) openModes(o *open) (access, deny fs.Share, epoch uint32) {
 func (s *Server) putOpen(b *journal.Batch, o *open) {
 	o.puts++
 	access, deny, epoch := s.openModes(o)
-	if access == 0 {
+	if access == 0 || o.closing {
 		b.DeleteOpen(o.owner, o.file.handle)
 		return
 	}
@@ -72,6 +72,10 @@ func (s *Server) lockSet(l *lock) (fs.RangeSet, uint32) {
 // putLock writes the record of l, or deletes it. file.mu is held.
 func (s *Server) putLock(b *journal.Batch, l *lock) {
 	l.puts++
+	if l.open.closing && l.pend == nil {
+		b.DeleteLock(l.owner, l.open.file.handle)
+		return
+	}
 	set, epoch := s.lockSet(l)
 	r := &journal.Lock{Owner: l.owner, OpenOwner: l.open.owner, File: l.open.file.handle, Ranges: set, Epoch: epoch, Since: l.since, Reclaimed: l.reclaimed}
 	l.describe(r)

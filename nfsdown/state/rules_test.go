@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() == f.DefValue {
-		f.Value.Set("20") // each opens journals on disk
+		f.Value.Set("200")
 	}
 	os.Exit(m.Run())
 }

@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"holdfast/fs"
+	"holdfast/internal/clock"
 	"holdfast/internal/nfs4"
 	"holdfast/journal"
 )
 
-// world is a server with all around it, for tests: a journal on disk, a backend, clients, a clock.
+// world is a server with all around it, for tests: a journal, a backend, clients, a clock.
 type world struct {
 	t       testing.TB
-	dir     string
 	now     time.Time
 	cfg     Config
 	journal *journal.Journal
@@ -30,13 +30,14 @@ type world struct {
 	recalls []*Recall
 	mayEnd  bool
 
-	// For the model: a disk in memory, and what was posted is held back until a commit.
-	memory *journal.Memory
-	posted []*journal.Batch
+	memory *journal.Memory // its disk
+	// For the model: what was posted is held back until a commit.
+	holdBack bool
+	posted   []*journal.Batch
 }
 
 func newWorld(t testing.TB, cfg Config) *world {
-	w := &world{t: t, dir: t.TempDir(), now: time.Unix(1e9, 0), cfg: cfg, backend: newBackend(), clients: map[string]*tester{}}
+	w := &world{t: t, memory: journal.NewMemory(), now: time.Unix(1e9, 0), cfg: cfg, backend: newBackend(), clients: map[string]*tester{}}
 	w.cfg.Now = func() time.Time { return w.now }
 	w.boot()
 	t.Cleanup(func() { w.journal.Close() })
@@ -46,13 +47,7 @@ func newWorld(t testing.TB, cfg Config) *world {
 // boot opens the journal and makes a server of it.
 func (w *world) boot() {
 	w.t.Helper()
-	var j *journal.Journal
-	var err error
-	if w.memory != nil {
-		j, _, err = w.memory.Open(journal.Options{})
-	} else {
-		j, _, err = journal.Open(w.dir, journal.Options{MinFree: -1})
-	}
+	j, _, err := w.memory.Open(journal.Options{Clock: clock.NewFake(w.now)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -127,7 +122,7 @@ type host struct {
 }
 
 func (h host) Post(b *journal.Batch) {
-	if h.w.memory != nil {
+	if h.w.holdBack {
 		h.w.posted = append(h.w.posted, b)
 		return
 	}
