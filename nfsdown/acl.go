@@ -2,6 +2,8 @@ package nfsdown
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
@@ -34,7 +36,7 @@ func (c *compound) supportedOf(ctx context.Context, r *ref, mask nfs4.Bitmap) (s
 }
 
 // getACL is the list of a file, as it goes out.
-func (r *ref) getACL(ctx context.Context) ([]nfs4.ACE, error) {
+func (c *compound) getACL(ctx context.Context, r *ref) ([]nfs4.ACE, error) {
 	b, ok := r.b.(fs.ACLs)
 	if !ok {
 		return nil, nfs4.NFS4ERR_ATTRNOTSUPP
@@ -46,12 +48,16 @@ func (r *ref) getACL(ctx context.Context) ([]nfs4.ACE, error) {
 	out := make([]nfs4.ACE, len(list))
 	for i, a := range list {
 		out[i] = nfs4.ACE(a)
+		// A number is somebody whose name this server may know; anything else is said as the backend says it.
+		if id, err := strconv.ParseUint(a.Who, 10, 32); err == nil {
+			out[i].Who = c.s.ownerString(uint32(id), a.Flag&nfs4.ACE4_IDENTIFIER_GROUP != 0)
+		}
 	}
 	return out, nil
 }
 
 // setACL replaces the list of a file.
-func (r *ref) setACL(ctx context.Context, list []nfs4.ACE) error {
+func (c *compound) setACL(ctx context.Context, r *ref, list []nfs4.ACE) error {
 	b, ok := r.b.(fs.ACLs)
 	if !ok {
 		return nfs4.NFS4ERR_ATTRNOTSUPP
@@ -59,16 +65,46 @@ func (r *ref) setACL(ctx context.Context, list []nfs4.ACE) error {
 	acl := make([]fs.ACE, len(list))
 	for i, a := range list {
 		acl[i] = fs.ACE(a)
+		if strings.HasSuffix(a.Who, "@") {
+			continue // one of the special ones, RFC 8881 6.2.1.5
+		}
+		// Whom this server does not know its backend may.
+		if id, err := c.s.ownerID(a.Who, a.Flag&nfs4.ACE4_IDENTIFIER_GROUP != 0); err == nil {
+			acl[i].Who = strconv.FormatUint(uint64(id), 10)
+		}
 	}
 	return b.SetACL(ctx, r.cred, r.h, acl)
 }
 
-// checkACL refuses a list for a file that has none, before anything else of a SETATTR is done. Lists can be set, not
-// given at creation: then a file would be there for a moment without its list.
+// checkACL refuses a list where there are none, before anything else is done.
 func (r *ref) checkACL(ctx context.Context) error {
 	support, err := r.aclSupport(ctx)
 	if err == nil && support == 0 {
 		err = nfs4.NFS4ERR_ATTRNOTSUPP
 	}
 	return err
+}
+
+// takeACL takes the list out of the attributes of what is to be created in the directory r. The file is made
+// with a mode that lets nobody in, and gets the list when it is there: so at no time is it open to more people
+// than the list says.
+func (c *compound) takeACL(ctx context.Context, r *ref, f *nfs4.Fattr) (list []nfs4.ACE, given bool, err error) {
+	if !f.Mask.Has(nfs4.FATTR4_ACL) {
+		return nil, false, nil
+	}
+	if err := r.checkACL(ctx); err != nil {
+		return nil, false, err
+	}
+	list = f.ACL
+	f.Mask.Clear(nfs4.FATTR4_ACL)
+	return list, true, nil
+}
+
+// closed is a mode without permissions.
+func closed(mode *uint32) *uint32 {
+	m := uint32(0)
+	if mode != nil {
+		m = *mode &^ 0o777
+	}
+	return &m
 }

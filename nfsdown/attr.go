@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/nfs4"
 )
 
-// The attributes of RFC 8881 section 5 that are there. ACLs, quotas, layouts, retention and labels are not.
+// The attributes of RFC 8881 section 5 that are there. ACLs are, where the backend keeps them (acl.go); quotas, layouts, retention and labels are not.
 var (
 	attrs41 = nfs4.Bits(
 		nfs4.FATTR4_SUPPORTED_ATTRS, nfs4.FATTR4_TYPE, nfs4.FATTR4_FH_EXPIRE_TYPE, nfs4.FATTR4_CHANGE, nfs4.FATTR4_SIZE,
@@ -115,7 +115,7 @@ func (c *compound) fill(ctx context.Context, f *nfs4.Fattr, want nfs4.Bitmap, r 
 	f.SupportedAttrs = supported
 	f.ACLSupport = acls
 	if want.Has(nfs4.FATTR4_ACL) {
-		if f.ACL, err = r.getACL(ctx); err != nil {
+		if f.ACL, err = c.getACL(ctx, r); err != nil {
 			return err
 		}
 	}

@@ -25,9 +25,20 @@ func opCreate(ctx context.Context, c *compound, a *nfs4.CreateArgs) (*nfs4.Creat
 	default:
 		return nil, nfs4.NFS4ERR_BADTYPE
 	}
-	set, bits, err := c.setAttr(&c.cur, &a.Attrs, true)
+	attrs := a.Attrs
+	acl, given, err := c.takeACL(ctx, &c.cur, &attrs)
 	if err != nil {
 		return nil, err
+	}
+	if given && a.Type.Type == nfs4.NF4LNK {
+		return nil, nfs4.NFS4ERR_ATTRNOTSUPP
+	}
+	set, bits, err := c.setAttr(&c.cur, &attrs, true)
+	if err != nil {
+		return nil, err
+	}
+	if given {
+		set.Mode, set.Umask = closed(set.Mode), nil
 	}
 	if set.Size != nil {
 		return nil, nfs4.NFS4ERR_INVAL
@@ -43,6 +54,16 @@ func opCreate(ctx context.Context, c *compound, a *nfs4.CreateArgs) (*nfs4.Creat
 	r, err := c.sub(ctx, &c.cur, h)
 	if err != nil {
 		return nil, err
+	}
+	if given {
+		if err := c.setACL(ctx, &r, acl); err != nil {
+			// Without its list it is not what was asked for.
+			if _, e := c.cur.b.Remove(ctx, c.cur.cred, c.cur.h, a.Name, fs.RemoveAny); e != nil {
+				c.s.log.Warn("a new object did not get its ACL, and is still there", "name", a.Name, "err", e)
+			}
+			return nil, err
+		}
+		bits.Set(nfs4.FATTR4_ACL)
 	}
 	c.set(r)
 	return &nfs4.CreateRes{Cinfo: cinfo(change), AttrSet: bits}, nil

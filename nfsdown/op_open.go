@@ -64,6 +64,9 @@ type opening struct {
 	set nfs4.Bitmap
 	// size is what a new file gets; 0 is nothing to do.
 	size uint64
+	// acl is the list that a new file gets, if one was given.
+	acl   []nfs4.ACE
+	given bool
 }
 
 // writable refuses to write to, or create in, a read-only export.
@@ -91,7 +94,7 @@ func (o *opening) byName(ctx context.Context) error {
 		return nfs4.NFS4ERR_ISDIR
 	}
 	req := &fs.OpenRequest{Owner: o.owner(), Access: share(a.ShareAccess), Deny: share(a.ShareDeny), Dir: c.cur.h, Name: name}
-	if err := o.how(req); err != nil {
+	if err := o.how(ctx, req); err != nil {
 		return err
 	}
 	ticket, err := c.s.state.BeginOpen(c.client, a.Owner.Owner)
@@ -152,8 +155,9 @@ func (o *opening) byName(ctx context.Context) error {
 	}
 	plan.File, plan.Cred = file.handle, file.cred
 	err = o.settle(ctx, file, plan, out)
-	if err == nil && o.size > 0 && out.Created {
+	if err == nil && out.Created {
 		o.grow(ctx, &file)
+		o.protect(ctx, &file)
 	}
 	return err
 }
@@ -228,6 +232,9 @@ func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, 
 
 // grow gives a new file its size. If that fails the file is open all the same, and attrset does not name the size.
 func (o *opening) grow(ctx context.Context, file *ref) {
+	if o.size == 0 {
+		return
+	}
 	io := fs.IORef{Handle: file.h}
 	if o.a.ShareAccess&nfs4.OPEN4_SHARE_ACCESS_WRITE != 0 {
 		io.Open = o.owner()
@@ -236,6 +243,19 @@ func (o *opening) grow(ctx context.Context, file *ref) {
 		o.res.AttrSet.Clear(nfs4.FATTR4_SIZE)
 		o.c.s.log.Warn("a new file did not get its size", "size", o.size, "err", err)
 	}
+}
+
+// protect gives a new file its list. If that fails nobody but the superuser can open it a second time, and attrset
+// does not name the list.
+func (o *opening) protect(ctx context.Context, file *ref) {
+	if !o.given {
+		return
+	}
+	if err := o.c.setACL(ctx, file, o.acl); err != nil {
+		o.c.s.log.Warn("a new file did not get its ACL", "err", err)
+		return
+	}
+	o.res.AttrSet.Set(nfs4.FATTR4_ACL)
 }
 
 // check judges an open without doing it, and takes away what stands in its way only by courtesy.
@@ -256,7 +276,7 @@ func (o *opening) check(ctx context.Context, h fs.Handle) (evicted bool, err err
 }
 
 // how is the way to create.
-func (o *opening) how(req *fs.OpenRequest) error {
+func (o *opening) how(ctx context.Context, req *fs.OpenRequest) (err error) {
 	h := &o.a.How
 	if h.Type != nfs4.OPEN4_CREATE {
 		return nil
@@ -275,9 +295,16 @@ func (o *opening) how(req *fs.OpenRequest) error {
 	if h.Mode == nfs4.EXCLUSIVE4_1 && !exclcreat.Contains(h.Attrs.Mask.And(o.c.supported(&o.c.cur))) {
 		return nfs4.NFS4ERR_INVAL
 	}
-	set, bits, err := o.c.setAttr(&o.c.cur, &h.Attrs, true)
+	attrs := h.Attrs
+	if o.acl, o.given, err = o.c.takeACL(ctx, &o.c.cur, &attrs); err != nil {
+		return err
+	}
+	set, bits, err := o.c.setAttr(&o.c.cur, &attrs, true)
 	if err != nil {
 		return err
+	}
+	if o.given {
+		set.Mode, set.Umask = closed(set.Mode), nil
 	}
 	if set.Size != nil && *set.Size != 0 {
 		// Of a file that is there only zero counts, and means that it is truncated (18.16.3); a new one gets

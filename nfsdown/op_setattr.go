@@ -38,7 +38,7 @@ func opSetattr(ctx context.Context, c *compound, a *nfs4.SetattrArgs) (*nfs4.Set
 		}
 	}
 	if acl { // after the mode, RFC 8881 6.4.1.3
-		if err := c.cur.setACL(ctx, f.ACL); err != nil {
+		if err := c.setACL(ctx, &c.cur, f.ACL); err != nil {
 			return nil, err
 		}
 		bits.Set(nfs4.FATTR4_ACL)

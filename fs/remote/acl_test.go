@@ -28,7 +28,7 @@ func (l *listed) GetACL(_ context.Context, _ *fs.Cred, h fs.Handle) ([]fs.ACE, e
 }
 
 func (l *listed) SetACL(_ context.Context, _ *fs.Cred, h fs.Handle, acl []fs.ACE) error {
-	if len(acl) > 0 && acl[0].Who == "nobody@nowhere" {
+	if len(acl) > 0 && acl[0].Who == "zoe@nowhere" {
 		return fs.E("SETATTR", fs.BadOwner, nil)
 	}
 	l.mu.Lock()
@@ -63,7 +63,7 @@ func TestACLsPassThrough(t *testing.T) {
 			t.Errorf("%+v %v", got, err)
 		}
 	}
-	wants(t, m2.SetACL(ctx, root, dir, []fs.ACE{{Who: "nobody@nowhere"}}), fs.BadOwner)
+	wants(t, m2.SetACL(ctx, root, dir, []fs.ACE{{Who: "zoe@nowhere"}}), fs.BadOwner)
 	must(t, m2.SetACL(ctx, root, dir, nil))
 	if got, err := m2.GetACL(ctx, root, dir); err != nil || len(got) != 0 {
 		t.Errorf("an empty list: %+v %v", got, err)
