@@ -38,6 +38,8 @@ func main() {
 	switch role {
 	case "worker":
 		err = worker(ctx, os.Args[2:])
+	case "farm":
+		err = runFarm(ctx, os.Args[2:])
 	case "recovery":
 		err = runRecovery(ctx, os.Args[2:])
 	default:
