@@ -20,6 +20,7 @@ type fetch struct {
 	seq         uint64 // when it began
 	writes      uint64 // own writes before it
 	ahead       bool   // nobody asked for it yet
+	settled     bool   // the version was old enough when it began (settleTime): it is good for later opens too
 
 	// Set before done is closed.
 	buf     *rpc.Buffer
@@ -101,7 +102,7 @@ func (r *Remote) wholeFile() int64 {
 func (r *Remote) startFetch(f *dataFile, rd *reader, obj *diskcache.Object, start, stop, pos int64, ahead bool) (x *fetch, joined bool) {
 	f.mu.Lock()
 	for _, x := range f.fetches {
-		if x.change != rd.v.attr.Change || x.seq < rd.v.seq {
+		if x.change != rd.v.attr.Change || x.seq < rd.v.seq && !x.settled {
 			continue
 		}
 		if x.start <= pos && pos < x.stop {
@@ -119,6 +120,7 @@ func (r *Remote) startFetch(f *dataFile, rd *reader, obj *diskcache.Object, star
 		return nil, false
 	}
 	x = &fetch{start: start, stop: stop, change: rd.v.attr.Change, seq: r.cache.begin(), writes: f.writes.Load(), ahead: ahead, done: make(chan struct{})}
+	x.settled = r.data.clock.settled(rd.v.attr.Ctime, r.now())
 	x.buf = rpc.GetBuffer(int(stop - start))
 	x.refs.Store(2)
 	f.fetches = append(f.fetches, x)

@@ -112,6 +112,23 @@ func (m *farm) begin(ctx context.Context) error {
 	return m.startServe()
 }
 
+// age lets the files become older than what serve takes for settled (DESIGN I6), as what a farm reads mostly is: it
+// knows the origin's clock by what it has seen of it.
+func (m *farm) age(ctx context.Context) error {
+	if err := m.file("clock", 1); err != nil {
+		return err
+	}
+	if _, err := loadgen.ReadFile(ctx, m.addr, "/data/clock", 1); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(1500 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 func (m *farm) startServe(more ...string) (err error) {
 	m.serve, _, err = m.holdfastAt(m.addr, "serve", "serve", append([]string{m.host + ":/data", "-o", "port=" + m.port}, more...)...)
 	return err
@@ -171,6 +188,9 @@ func (m *farm) together(ctx context.Context, size int64, clients int) error {
 	if err := m.file("frame", size); err != nil {
 		return err
 	}
+	if err := m.age(ctx); err != nil {
+		return err
+	}
 	begun := time.Now()
 	n, err := m.fromOrigin(func() error {
 		g, ctx := errgroup.WithContext(ctx)
@@ -196,6 +216,9 @@ func (m *farm) together(ctx context.Context, size int64, clients int) error {
 func (m *farm) far(ctx context.Context, size int64, _ int) error {
 	size = min(size, 512<<20)
 	if err := m.file("far", size); err != nil {
+		return err
+	}
+	if err := m.age(ctx); err != nil {
 		return err
 	}
 	m.link.SetRTT(50 * time.Millisecond)
