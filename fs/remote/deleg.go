@@ -470,9 +470,6 @@ func (c *covers) claim(up UpOwner, file fs.Handle) (access fs.Share, wait <-chan
 
 // settleParked lets a granted open and what is parked of it become one, or the grant anew.
 func (r *Remote) settleParked(ctx context.Context, cred *fs.Cred, args *nfsup.OpenArgs, file fs.Handle, fh nfs4.FH) error {
-	if r.deleg == nil {
-		return nil
-	}
 	had, wait := r.covers.claim(args.Owner, file)
 	if wait != nil {
 		select {

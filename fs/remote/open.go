@@ -33,6 +33,9 @@ func (r *Remote) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (
 	}
 	r.unparkFor(ctx, cred, req)
 	up := r.openUp(req.Owner)
+	if err := r.awaitCloses(ctx, up, req); err != nil {
+		return nil, err
+	}
 	r.owners.begin(up, req.Owner)
 	defer r.owners.end(up)
 	args := &nfsup.OpenArgs{
@@ -287,7 +290,7 @@ func (r *Remote) CloseFile(ctx context.Context, owner fs.Owner, file fs.Handle) 
 	}
 	r.covers.endPromise(owner, file)
 	up := r.openUp(owner)
-	if r.park(owner, up, file, fh) {
+	if r.park(owner, up, file, fh) || r.closeLater(owner, up, file, fh) {
 		return nil
 	}
 	err = r.up.CloseFile(ctx, up, fh)
