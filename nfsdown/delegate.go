@@ -15,7 +15,7 @@ import (
 
 // recallWait is how long a request waits for a delegation to come back before its client is told DELAY: most
 // come in a round trip or two, and a client that is told to wait does so for much longer.
-const recallWait = 500 * time.Millisecond
+const recallWait = 2 * time.Second
 
 // touchedAttrs are what the holder of a write delegation knows better.
 var touchedAttrs = nfs4.Bits(nfs4.FATTR4_CHANGE, nfs4.FATTR4_SIZE, nfs4.FATTR4_SPACE_USED, nfs4.FATTR4_TIME_MODIFY, nfs4.FATTR4_TIME_METADATA)

@@ -58,3 +58,8 @@ func viewDownDelegs(list []state.DelegInfo) []delegView {
 	}
 	return out
 }
+
+func delegatedOf(s *state.Server) *delegatedView {
+	c := s.DelegCounts()
+	return &delegatedView{Read: c.Read, Write: c.Write, Recalled: c.Recalled, Revoked: c.Revoked}
+}

@@ -205,6 +205,9 @@ func (in *instance) status() *statusView {
 			v.Locks += c.Locks
 		}
 		v.Waiters = len(st.Waiters())
+		if in.cfg.Delegate.Value != "off" {
+			v.Delegated = delegatedOf(st)
+		}
 		g := viewGrace(st.GraceInfo())
 		v.Grace = &g
 		v.Restart = viewRestart(s.Restart())

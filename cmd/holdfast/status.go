@@ -33,7 +33,9 @@ type statusView struct {
 	Opens   int          `json:"opens"`
 	Locks   int          `json:"locks"`
 	Waiters int          `json:"waiters"`
-	Journal struct {
+	// Delegated is what end clients have; nil if files are not delegated.
+	Delegated *delegatedView `json:"delegated,omitempty"`
+	Journal   struct {
 		State    string `json:"state"`
 		Complete bool   `json:"complete"`
 		Epoch    uint32 `json:"epoch"`
@@ -48,6 +50,14 @@ type statusView struct {
 	Cache   *diskcache.Usage `json:"cache,omitempty"`
 	// Problems is why the phase is degraded or what else wants attention; empty is good.
 	Problems []string `json:"problems"`
+}
+
+// A delegatedView counts delegations to end clients, and since the start the recalls and the revocations.
+type delegatedView struct {
+	Read     int64  `json:"read"`
+	Write    int64  `json:"write"`
+	Recalled uint64 `json:"recalled"`
+	Revoked  uint64 `json:"revoked"`
 }
 
 // A restartView is how end clients saw the last start.
@@ -215,6 +225,9 @@ func (v *statusView) text() string {
 	}
 	if v.Listen != "" {
 		p("serving   %s  %d clients, %d opens, %d locks, %d waiting", v.Listen, v.Clients, v.Opens, v.Locks, v.Waiters)
+		if d := v.Delegated; d != nil {
+			p("delegated %d files for reading, %d for writing; %d recalls, %d not obeyed", d.Read, d.Write, d.Recalled, d.Revoked)
+		}
 	}
 	for _, m := range v.Mounts {
 		p("mounted   %s", m)

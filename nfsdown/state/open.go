@@ -293,7 +293,7 @@ func (s *Server) prepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 	if req.Name != "" {
 		o.name = req.Name
 	}
-	if o.client == nil && !req.Reclaim {
+	if o.client == nil && (!req.Reclaim || o.since.IsZero()) {
 		o.since = s.now()
 	}
 	if p.Call == CallReclaim {
