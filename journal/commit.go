@@ -113,14 +113,79 @@ func (j *Journal) wake() {
 	}
 }
 
-// commitLoop is the committer: it alone writes.
+// A written group is in the log and not known to be on disk.
+type written struct {
+	group     []*request
+	head      head
+	changed   bool // or there was nothing to write, and its answers wait for the groups before it only
+	endsGrace bool
+	began     time.Time
+	err       error // the group could not be written, and nothing comes after it
+	end       bool  // the journal was closed, and nothing comes after it
+}
+
+// commitLoop is the first stage of the committer: it alone writes. It does not wait for the disk, which
+// syncLoop does meanwhile. While a group waits for its turn at the disk only those who wait for the log
+// alone get another one: the others gather.
 func (j *Journal) commitLoop() {
+	h := j.head
+	ended := make(chan struct{})
+	defer close(ended)
+	go j.syncLoop(ended)
+	for range j.kick {
+		runtime.Gosched() // let those who were answered just now queue up again
+		for {
+			group, ending := j.take()
+			if len(group) == 0 {
+				if ending {
+					j.hand(&written{end: true})
+					return
+				}
+				break
+			}
+			w := &written{group: group, head: h, began: time.Now()}
+			if w.err = j.writeGroup(w); w.err == nil {
+				h = w.head
+				answer(group, true)
+			}
+			if !j.hand(w) || w.err != nil {
+				return
+			}
+		}
+	}
+}
+
+// hand gives a group to the second stage; false if that has failed meanwhile, and all is over.
+func (j *Journal) hand(w *written) bool {
+	j.mu.Lock()
+	if j.err == nil || w.end {
+		j.written = append(j.written, w)
+		j.mu.Unlock()
+		j.wakeSync()
+		return true
+	}
+	err := j.err
+	j.mu.Unlock()
+	refuse(w.group, err)
+	return false
+}
+
+func (j *Journal) wakeSync() {
+	select {
+	case j.toSync <- struct{}{}:
+	default:
+	}
+}
+
+// syncLoop is the second stage: all groups that were written meanwhile share one sync.
+func (j *Journal) syncLoop(writer <-chan struct{}) {
 	defer close(j.done)
+	defer func() { <-writer }() // it ends before us, or because of our failure
 	marks := make(chan struct{}, 1)
 	aging := false // a timer for the mark is running
 	for {
 		select {
-		case <-j.kick:
+		case <-j.toSync:
 		case <-marks:
 			aging = false
 			if err := j.disk.syncMark(); err != nil {
@@ -129,26 +194,47 @@ func (j *Journal) commitLoop() {
 			}
 			continue
 		}
-		runtime.Gosched() // let those who were answered just now queue up again
-		for {
-			group, ending := j.take()
-			if len(group) == 0 {
-				if ending {
-					return
-				}
-				break
+		j.mu.Lock()
+		list := j.written
+		j.written = nil
+		j.mu.Unlock()
+		j.wake() // who has gathered may be written now
+		if len(list) == 0 {
+			continue
+		}
+		var last *written
+		if n := len(list) - 1; list[n].err != nil || list[n].end {
+			last, list = list[n], list[:n]
+		}
+		changed, err := j.syncGroups(list)
+		if err != nil {
+			var groups []*request
+			for _, w := range list {
+				groups = append(groups, w.group...)
 			}
-			h, err := j.commitGroup(group)
-			if err != nil {
-				j.fail(h.seq, group, err)
-				return
+			if last != nil {
+				groups = append(groups, last.group...)
 			}
-			if !aging {
-				aging = true
-				j.o.Clock.AfterFunc(markDelay, func() { marks <- struct{}{} })
-			}
-			answer(group, false)
+			j.fail(list[len(list)-1].head.seq, groups, err)
+			return
+		}
+		if changed && !aging {
+			aging = true
+			j.o.Clock.AfterFunc(markDelay, func() { marks <- struct{}{} })
+		}
+		for _, w := range list {
+			answer(w.group, false)
+		}
+		if changed {
 			crashAnswered.Hit()
+		}
+		switch {
+		case last == nil:
+		case last.end:
+			return
+		default:
+			j.fail(last.head.seq, last.group, last.err)
+			return
 		}
 	}
 }
@@ -169,6 +255,12 @@ func answer(group []*request, early bool) {
 func (j *Journal) take() (group []*request, ending bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.err != nil {
+		return nil, true
+	}
+	if len(j.written) > 0 && !slices.ContainsFunc(j.queue, func(r *request) bool { return r.early && r.answer != nil }) {
+		return nil, false // syncLoop wakes us
+	}
 	n, entries, size := 0, 0, 0
 	for _, r := range j.queue {
 		entries += r.b.entries()
@@ -191,8 +283,11 @@ func (j *Journal) take() (group []*request, ending bool) {
 func (j *Journal) fail(seq uint64, group []*request, err error) {
 	j.mu.Lock()
 	j.err = &FailedError{Seq: seq, Err: err}
+	for _, w := range j.written {
+		group = append(group, w.group...)
+	}
 	group = append(group, j.queue...)
-	j.queue = nil
+	j.written, j.queue = nil, nil
 	close(j.failed)
 	j.mu.Unlock()
 	// What was written last may or may not be there: the next boot must not take it for complete.
@@ -201,71 +296,96 @@ func (j *Journal) fail(seq uint64, group []*request, err error) {
 		j.o.Logger.Error("the mark cannot be written", "dir", j.dir, "err", werr)
 	}
 	j.o.Logger.Error("the journal failed; nothing more is granted", "dir", j.dir, "commit", seq, "err", err)
+	refuse(group, j.err)
+	j.wake() // the first stage is to end
+}
+
+// refuse tells those who still wait that the journal has failed.
+func refuse(group []*request, err error) {
 	for _, r := range group {
 		if r.answer != nil {
-			r.answer <- j.err
+			r.answer <- err
 		}
 	}
 }
 
-// commitGroup makes a group durable. The head returned is that of the group.
-func (j *Journal) commitGroup(group []*request) (head, error) {
-	began := time.Now()
-	h := j.head // only the committer changes it
-	h.seq++
+// writeGroup writes a group into the log. The head is that of the group before, and becomes its own.
+func (j *Journal) writeGroup(w *written) error {
+	before := w.head
+	w.head.seq++
 	txn := j.disk.begin()
 	defer txn.discard()
-	w := groupWriter{j: j, txn: txn, h: &h}
-	for _, r := range group {
-		if err := w.add(r.b); err != nil {
-			return h, err
+	g := groupWriter{j: j, txn: txn, h: &w.head}
+	for _, r := range w.group {
+		if err := g.add(r.b); err != nil {
+			return err
 		}
 	}
-	if !w.changed {
-		answer(group, true)
-		return h, nil
+	if !g.changed {
+		w.head = before
+		return nil
 	}
-	if err := w.finish(); err != nil {
-		return h, err
+	w.changed, w.endsGrace = true, g.endsGrace
+	if err := g.finish(); err != nil {
+		return err
 	}
-	if err := j.mayWrite(h.seq); err != nil {
-		return h, err
+	if err := j.mayWrite(w.head.seq); err != nil {
+		return err
 	}
 	if w.endsGrace {
 		crashGraceBefore.Hit()
 	}
 	crashIntent.Hit()
 	if err := txn.commit(); err != nil {
-		return h, err
-	}
-	if err := crash.Fault("journal.sync", unix.EIO); err != nil {
-		return h, err
+		return err
 	}
 	crashCommitted.Hit()
-	answer(group, true)
+	return nil
+}
+
+// syncGroups makes groups durable; there may be none, or none that changed anything.
+func (j *Journal) syncGroups(list []*written) (changed bool, err error) {
+	var last *written
+	endsGrace := false
+	for _, w := range list {
+		if w.changed {
+			last, endsGrace = w, endsGrace || w.endsGrace
+		}
+	}
+	if last == nil {
+		return false, nil
+	}
+	if err := crash.Fault("journal.sync", unix.EIO); err != nil {
+		return false, err
+	}
 	if err := j.disk.sync(); err != nil {
-		return h, err
+		return false, err
 	}
 	crashSynced.Hit()
-	if err := j.disk.writeMark(j.markOf(&h)); err != nil {
-		return h, err
+	if err := j.disk.writeMark(j.markOf(&last.head)); err != nil {
+		return false, err
 	}
 	crashMarked.Hit()
-	if w.endsGrace {
+	if endsGrace {
 		crashGraceAfter.Hit()
 	}
+	now := time.Now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if h.nextEvent != j.head.nextEvent {
+	if last.head.nextEvent != j.head.nextEvent {
 		close(j.news)
 		j.news = make(chan struct{})
 	}
-	j.head = h
-	j.stats.Seq = h.seq
-	j.stats.Commits++
-	j.stats.Batches += uint64(len(group))
-	j.stats.CommitNanos += uint64(time.Since(began))
-	return h, nil
+	j.head = last.head
+	j.stats.Seq = last.head.seq
+	for _, w := range list {
+		if w.changed {
+			j.stats.Commits++
+			j.stats.Batches += uint64(len(w.group))
+			j.stats.CommitNanos += uint64(now.Sub(w.began))
+		}
+	}
+	return true, nil
 }
 
 // mayWrite fails if the disk is nearly full: Badger's log is a sparse mapped file, and a page that

@@ -9,7 +9,8 @@
 // not found in a damaged journal is unknown, never absent.
 //
 // A batch is atomic. Batches take effect in the order in which Commit and [Journal.Post] were called.
-// One goroutine, the committer, takes all that is pending into one group, which costs one fsync.
+// The committer takes all that is pending into one group. It has two stages, a goroutine each: while the
+// disk syncs what was written, the next group is written, and all that was written meanwhile shares one fsync.
 //
 // # Void records
 //

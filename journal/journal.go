@@ -84,14 +84,16 @@ type Journal struct {
 	// Of a journal that is open for writing; immutable but for the second.
 	disk     disk
 	freeSeen time.Time     // used by the committer only: when there was enough space
-	kick     chan struct{} // of size 1: there is something to do
+	kick     chan struct{} // of size 1: there is something to write
+	toSync   chan struct{} // of size 1: there is something to sync
 	failed   chan struct{} // closed with err
-	done     chan struct{} // closed when the committer has ended
+	done     chan struct{} // closed when both stages of the committer have ended
 
 	index map[uint64]uint64 // used by the committer only; see tally
 
 	mu      sync.Mutex
 	queue   []*request    // guarded by mu: what is not in a group yet, in order
+	written []*written    // guarded by mu: what is in the log and waits for the disk
 	posting bool          // guarded by mu: a timer for posted batches is running
 	closing bool          // guarded by mu
 	err     *FailedError  // guarded by mu
@@ -165,7 +167,7 @@ func open(dir string, o Options, lock *os.File) (*Journal, *Report, error) {
 func start(dir string, o Options, lock *os.File, d disk, r *Report, in *inspection, m mark, ms markState) (*Journal, error) {
 	j := &Journal{
 		dir: dir, o: o, store: d, lock: lock, disk: d, kernel: kernelBoot(),
-		kick: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{}),
+		kick: make(chan struct{}, 1), toSync: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{}),
 		news: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := j.begin(r, in, m, ms); err != nil {
