@@ -50,8 +50,8 @@ func (c *Client) checkOpen(o *openState, closing bool) {
 	t := &c.state
 	t.mu.Lock()
 	list := []suspect{{open: o, sid: o.stateid, mine: closing}}
-	for _, l := range t.locks {
-		if l.open == o && l.has {
+	for l := range o.locks {
+		if l.has {
 			list = append(list, suspect{open: o, lock: l, sid: l.stateid, mine: closing})
 		}
 	}

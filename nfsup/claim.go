@@ -210,8 +210,8 @@ func (c *Client) leaveOpen(ctx context.Context, o *openState) error {
 	t.mu.Lock()
 	here := t.opens[o.key] == o
 	used := o.claimed != 0
-	for _, l := range t.locks {
-		used = used || l.open == o && len(l.set) > 0 // by a lock-owner that was reclaimed under another open
+	for l := range o.locks {
+		used = used || len(l.set) > 0 // by a lock-owner that was reclaimed under another open
 	}
 	access, deny := o.claimed.wire()
 	hadAccess, hadDeny := o.modes.wire()

@@ -122,8 +122,8 @@ func (s *shrinking) build(sess *session) ([]nfs4.Args, error) {
 	ops := []nfs4.Args{&nfs4.PutfhArgs{FH: o.key.fh}}
 	room := sess.maxOps - 3
 	if s.access == 0 {
-		for _, l := range t.locks {
-			if l.open != o || !l.has || len(l.set) == 0 || len(s.locks) == room {
+		for l := range o.locks {
+			if !l.has || len(l.set) == 0 || len(s.locks) == room {
 				continue
 			}
 			s.locks = append(s.locks, l)

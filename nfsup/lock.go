@@ -46,7 +46,7 @@ func (c *Client) lock(ctx context.Context, cred *rpc.Cred, a *LockArgs, commit f
 
 	c.state.mu.Lock()
 	if !l.has {
-		l.open = o // its former open is gone, or never gave it a lock
+		c.state.moveLock(l, o) // its former open is gone, or never gave it a lock
 	}
 	l.cred = cred
 	before := slices.Clone(l.set)

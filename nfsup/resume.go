@@ -274,7 +274,7 @@ func (t *stateTable) restore(r *Resume, inc uint32) {
 			key: lockKey{s.LockOwner, s.FH}, open: o, cred: s.Cred, stateid: s.Stateid, has: true,
 			set: slices.Clone(s.Ranges), resumed: true,
 		}
-		t.locks[l.key] = l
+		t.addLock(l)
 	}
 }
 

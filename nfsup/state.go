@@ -2,6 +2,7 @@ package nfsup
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -31,11 +32,12 @@ type openState struct {
 	cred    *rpc.Cred // of the last OPEN: for reclaims, and for what has no user's own
 	stateid nfs4.Stateid
 	modes   modes
-	inc     uint32 // the incarnation that it is held in
-	landed  uint64 // counts OPENs that were answered
-	closing bool   // CLOSE or OPEN_DOWNGRADE is under way:
-	late    modes  // of OPENs that were answered since
-	resumed bool   // of the dead incarnation, and so far only this was asked for since:
+	inc     uint32                  // the incarnation that it is held in
+	landed  uint64                  // counts OPENs that were answered
+	locks   map[*lockState]struct{} // those in stateTable.locks whose open is this
+	closing bool                    // CLOSE or OPEN_DOWNGRADE is under way:
+	late    modes                   // of OPENs that were answered since
+	resumed bool                    // of the dead incarnation, and so far only this was asked for since:
 	claimed modes
 	bereft  map[UpOwner]struct{} // lock-owners that have lost locks here, and have not asked for one since
 }
@@ -286,7 +288,7 @@ func (t *stateTable) takeLock(ctx context.Context, owner UpOwner, fh nfs4.FH, op
 			return nil, nil
 		}
 		l = &lockState{key: key, open: open, cred: cred}
-		t.locks[key] = l
+		t.addLock(l)
 	}
 	l.users++
 	t.mu.Unlock()
@@ -307,7 +309,7 @@ func (t *stateTable) unuse(l *lockState) {
 	defer t.mu.Unlock()
 	l.users--
 	if l.users == 0 && !l.has && len(l.set) == 0 && len(l.owing) == 0 && t.locks[l.key] == l {
-		delete(t.locks, l.key)
+		t.removeLock(l)
 	}
 }
 
@@ -393,8 +395,36 @@ func (t *stateTable) adoptLock(l *lockState, sid nfs4.Stateid) {
 	}
 	l.has = true
 	if t.locks[l.key] == nil {
-		t.locks[l.key] = l
+		t.addLock(l)
 	}
+}
+
+// addLock, removeLock and moveLock keep stateTable.locks and openState.locks in step.
+//
+// +checklocks:t.mu
+func (t *stateTable) addLock(l *lockState) {
+	t.locks[l.key] = l
+	if l.open.locks == nil {
+		l.open.locks = make(map[*lockState]struct{})
+	}
+	l.open.locks[l] = struct{}{}
+}
+
+// +checklocks:t.mu
+func (t *stateTable) removeLock(l *lockState) {
+	delete(t.locks, l.key)
+	delete(l.open.locks, l)
+}
+
+// moveLock puts a lock-owner's state under another open.
+//
+// +checklocks:t.mu
+func (t *stateTable) moveLock(l *lockState, o *openState) {
+	if here := t.locks[l.key] == l; here {
+		t.removeLock(l)
+		defer t.addLock(l)
+	}
+	l.open = o
 }
 
 // closed takes a success of CLOSE: the locks under the open went too.
@@ -421,11 +451,9 @@ func (t *stateTable) dropLocksUnder(o *openState, why error) []Revocation {
 // +checklocks:t.mu
 func (t *stateTable) dropLocks(o *openState, why error) []Revocation {
 	var list []Revocation
-	for _, l := range t.locks {
-		if l.open == o {
-			if r := t.dropLock(l, why); r != nil {
-				list = append(list, *r)
-			}
+	for l := range o.locks {
+		if r := t.dropLock(l, why); r != nil {
+			list = append(list, *r)
 		}
 	}
 	return list
@@ -451,7 +479,7 @@ func (t *stateTable) dropLock(l *lockState, why error) *Revocation {
 	l.resumed, l.claimed = false, nil
 	t.touchLock(l.key)
 	if t.locks[l.key] == l && l.users == 0 {
-		delete(t.locks, l.key)
+		t.removeLock(l)
 	}
 	if len(set) == 0 {
 		return nil
@@ -495,13 +523,7 @@ func (t *stateTable) modesOf(o *openState) modes {
 func (t *stateTable) locksUnder(o *openState) []*lockState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var list []*lockState
-	for _, l := range t.locks {
-		if l.open == o {
-			list = append(list, l)
-		}
-	}
-	return list
+	return slices.Collect(maps.Keys(o.locks))
 }
 
 func (t *stateTable) reclaimedOpen(o *openState, sid nfs4.Stateid) {
