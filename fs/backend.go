@@ -7,7 +7,8 @@ import "context"
 // carry a [Code]. Strings that name entries are bytes: anything but '/' and NUL, 1 to 255 bytes
 // (longer: NameTooLong); "." and ".." are BadName.
 //
-// Optional abilities are interfaces of their own: [Xattrs], [ACLs], [Sparse], [Copier], [Cloner], [Delegator].
+// Optional abilities are interfaces of their own: [Xattrs], [ACLs], [Sparse], [Copier], [Cloner], [Delegator],
+// [BulkReclaimer].
 type Backend interface {
 	Names
 	Attrs
@@ -217,6 +218,24 @@ type Listener interface {
 	// Revoked says that state of owner on file was lost or taken away upstream. It is never
 	// silently taken again: the holder must be told. locks is nil if the whole open went.
 	Revoked(owner Owner, file Handle, locks RangeSet, why error)
+}
+
+// A BulkReclaimer takes back much in few round trips.
+type BulkReclaimer interface {
+	// ReclaimMany asks for all of the list as Open and Lock with Reclaim do, and notes in it what was granted.
+	// What was not, for whatever reason, is to be asked for by these, which tell why.
+	ReclaimMany(ctx context.Context, list []*BulkReclaim)
+}
+
+// A BulkReclaim is an open by handle, and locks under it. Opened and Locked, of the length of Locks, are the
+// result; of a lock request only LockOwner, Range and Type count.
+type BulkReclaim struct {
+	Cred  *Cred
+	Open  OpenRequest
+	Locks []LockRequest
+
+	Opened bool
+	Locked []bool
 }
 
 // Xattrs is extended attributes of the user namespace, without the "user." prefix: RFC 8276.

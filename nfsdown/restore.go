@@ -31,7 +31,7 @@ func (s *Server) Restart() RestartInfo {
 	return s.restart
 }
 
-// restoreLimit is how many opens are asked for side by side.
+// restoreLimit is how many lots of opens are asked for side by side.
 const restoreLimit = 128
 
 // restorePatience is how long a request waits for the restore before its client is told DELAY.
@@ -99,16 +99,19 @@ func (s *Server) restore(ctx context.Context, items []state.RestoreItem) {
 	s.mu.Unlock()
 	var lost atomic.Int64
 	var wg sync.WaitGroup
-	next := make(chan *state.RestoreItem)
+	next := make(chan []*state.RestoreItem)
 	for range min(restoreLimit, len(items)) {
 		wg.Go(func() {
-			for i := range next {
-				lost.Add(int64(s.restoreItem(ctx, i)))
+			for some := range next {
+				bulk := s.restoreMany(ctx, some)
+				for k, i := range some {
+					lost.Add(int64(s.restoreItem(ctx, i, bulk[k])))
+				}
 			}
 		})
 	}
-	for i := range items {
-		next <- &items[i]
+	for _, some := range s.restoreLots(items) {
+		next <- some
 	}
 	close(next)
 	wg.Wait()
@@ -130,8 +133,80 @@ func (s *Server) restore(ctx context.Context, items []state.RestoreItem) {
 // flushed is a batch that waits for all before it to be durable.
 func flushed() *journal.Batch { return new(journal.Batch) }
 
-// restoreItem asks for an open and then for the locks under it; it returns how many were refused.
-func (s *Server) restoreItem(ctx context.Context, i *state.RestoreItem) (lost int) {
+// restoreLot is how many opens are asked for at once.
+const restoreLot = 24
+
+// restoreLots divides what is to be asked for into what can be asked for at once: of one export and user.
+func (s *Server) restoreLots(items []state.RestoreItem) (lots [][]*state.RestoreItem) {
+	type key struct {
+		export uint32
+		cred   string
+	}
+	open := map[key][]*state.RestoreItem{}
+	for n := range items {
+		i := &items[n]
+		k := key{}
+		k.export, _, _ = unwrap(i.File)
+		if c := i.Cred; c != nil {
+			k.cred = fmt.Sprint(c.UID, c.GID, c.Groups)
+		}
+		if open[k] = append(open[k], i); len(open[k]) == restoreLot {
+			lots = append(lots, open[k])
+			open[k] = nil
+		}
+	}
+	for _, rest := range open {
+		if len(rest) > 0 {
+			lots = append(lots, rest)
+		}
+	}
+	return lots
+}
+
+// restoreMany asks for a lot at once, if the backend can. Only what was granted is settled by that. What was on
+// its way at the crash is left out: what to ask for depends on answers.
+func (s *Server) restoreMany(ctx context.Context, some []*state.RestoreItem) []*fs.BulkReclaim {
+	bulk := make([]*fs.BulkReclaim, len(some))
+	id, _, ok := unwrap(some[0].File)
+	x := s.tree.Load().byExp[id]
+	if !ok || x == nil {
+		return bulk
+	}
+	b, ok := x.Backend.(fs.BulkReclaimer)
+	if !ok {
+		return bulk
+	}
+	var list []*fs.BulkReclaim
+	for k, i := range some {
+		if i.Pending {
+			continue
+		}
+		_, h, _ := unwrap(i.File)
+		r := &fs.BulkReclaim{Cred: i.Cred, Open: fs.OpenRequest{Owner: i.Owner, File: h, Access: i.Access, Deny: i.Deny, Reclaim: true}}
+		if r.Cred == nil {
+			r.Cred = fs.Root
+		}
+		for n := range i.Locks {
+			l := &i.Locks[n]
+			if l.Pending {
+				continue
+			}
+			for _, p := range l.Parts() {
+				r.Locks = append(r.Locks, fs.LockRequest{File: h, OpenOwner: i.Owner, LockOwner: l.Owner, Range: p.Range, Type: p.Types[0], Reclaim: true})
+			}
+		}
+		bulk[k] = r
+		list = append(list, r)
+	}
+	if len(list) > 0 {
+		b.ReclaimMany(ctx, list)
+	}
+	return bulk
+}
+
+// restoreItem asks for an open and then for the locks under it, but for what was granted to bulk, which may be nil;
+// it returns how many were refused.
+func (s *Server) restoreItem(ctx context.Context, i *state.RestoreItem, bulk *fs.BulkReclaim) (lost int) {
 	id, h, ok := unwrap(i.File)
 	x := s.tree.Load().byExp[id]
 	if !ok || x == nil {
@@ -148,7 +223,10 @@ func (s *Server) restoreItem(ctx context.Context, i *state.RestoreItem) (lost in
 			return err
 		})
 	}
-	err := open(i.Access, i.Deny)
+	var err error
+	if bulk == nil || !bulk.Opened {
+		err = open(i.Access, i.Deny)
+	}
 	if err != nil && i.Pending && ctx.Err() == nil {
 		if i.BeforeAccess != 0 {
 			err = open(i.BeforeAccess, i.BeforeDeny)
@@ -167,6 +245,7 @@ func (s *Server) restoreItem(ctx context.Context, i *state.RestoreItem) (lost in
 	if i.Owner.Owner == state.DelegOwner {
 		s.keepDelegation(ctx, x.Backend, i.Owner, h, i.File, i.Access&fs.ShareWrite != 0)
 	}
+	asked := 0 // how many of bulk.Locks came before
 	for _, l := range i.Locks {
 		var has, gone fs.RangeSet
 		var why error
@@ -174,6 +253,12 @@ func (s *Server) restoreItem(ctx context.Context, i *state.RestoreItem) (lost in
 		for _, p := range l.Parts() {
 			got := fs.NoLock
 			var err error
+			if bulk != nil && !l.Pending {
+				if asked++; asked <= len(bulk.Locked) && bulk.Locked[asked-1] {
+					has = has.With(p.Range, p.Types[0])
+					continue
+				}
+			}
 			for _, t := range p.Types {
 				err = s.reclaim(ctx, x, func() error {
 					return x.Backend.Lock(ctx, cred, &fs.LockRequest{File: h, OpenOwner: i.Owner, LockOwner: l.Owner, Range: p.Range, Type: t, Reclaim: true})

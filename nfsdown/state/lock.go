@@ -248,7 +248,9 @@ func (s *Server) PrepareLock(ctx context.Context, c *Client, req *LockRequest) (
 		l.pend.sid = c.newStateid(l.open, l)
 	}
 	p.sid = l.pend.sid
-	if !l.live.Covers(req.Range, req.Type) {
+	// What is held for its owner is in the record already, of this epoch: the answer waits until the record says
+	// who has it now, but not for the disk.
+	if !l.live.Covers(req.Range, req.Type) && (!req.Reclaim || p.Call != CallNone) {
 		p.Batch = &journal.Batch{}
 		s.putLock(p.Batch, l)
 		p.intent, _ = s.lockSet(l)

@@ -306,7 +306,7 @@ func (s *Server) prepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 		o.pend.sid = c.newStateid(o, nil)
 	}
 	p.sid = o.pend.sid
-	if !same {
+	if !same && (!req.Reclaim || p.Call != CallNone) { // as in PrepareLock
 		p.Batch = &journal.Batch{}
 		s.putOpen(p.Batch, o)
 		p.Weak = req.Deny&^o.deny == 0
