@@ -8,8 +8,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/fs"
+	"holdfast/internal/crash"
 	"holdfast/internal/nfs4"
 )
+
+// pointCommit: the origin has unstable writes, and COMMIT is not yet sent.
+var pointCommit = crash.Register("remote.commit")
 
 var errUnstable = errors.New("the origin made the write less stable than it was asked to (RFC 8881 18.32.3)")
 
@@ -95,6 +99,7 @@ func (r *Remote) Commit(ctx context.Context, cred *fs.Cred, h fs.Handle, off, co
 	}
 	var v fs.WriteVerifier
 	ops := []nfs4.Args{putfh(fh), &nfs4.CommitArgs{Offset: off, Count: uint32(count)}}
+	pointCommit.Hit()
 	err = r.up.Compound(ctx, r.upCred(cred), ops, func(res []nfs4.Res) error {
 		v = fs.WriteVerifier(res[1].(*nfs4.CommitRes).Verf)
 		return nil

@@ -137,7 +137,7 @@ func Default() *Config {
 		Lease:        Duration(90 * time.Second),
 		Grace:        Duration(90 * time.Second),
 		Recovery:     Choice{"auto", []string{"auto", "reclaim", "resume"}},
-		Restart:      Choice{"grace", []string{"auto", "invisible", "grace"}},
+		Restart:      Choice{"auto", []string{"auto", "invisible", "grace"}},
 		Retain:       Choice{"negotiated", []string{"always", "negotiated", "never"}},
 		Fence:        Choice{"block", []string{"block", "eagain"}},
 		InGrace:      Choice{"safe", []string{"safe", "reclaims"}},

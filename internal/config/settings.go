@@ -62,7 +62,7 @@ func (c *Config) Settings() []Setting {
 		{"locks.grace", "grace", "longest grace period after a restart", &c.Grace},
 		{"locks.in_grace", "in-grace", "what is taken while grace lasts: all that cannot conflict with a reclaim, or reclaims only", &c.InGrace},
 		{"locks.recovery", "recovery", "how locks come back from the origin after a restart", &c.Recovery},
-		{"locks.restart", "restart", "how end clients see a restart: grace (they reclaim), or invisible; auto is invisible where the journal is known to be complete", &c.Restart},
+		{"locks.restart", "restart", "how end clients see a restart: auto is invisible where the journal is known to be complete, and else grace (they reclaim), as grace always is", &c.Restart},
 		{"locks.upstream_clients", "upstream-clients", "clients to be at an origin, 1 to 64: what happens to one does not touch the others", intValue{&c.Clients}},
 		{"locks.retain", "retain", "whose locks outlive a client's restart (friendly origin)", &c.Retain},
 		{"locks.hold", "hold", "how long a restarted client's locks are held for it (default: the lease)", &c.Hold},
@@ -309,6 +309,7 @@ locks:
   lease: 90s          # of end clients
   grace: 90s          # at least the lease; ends early when all have reclaimed
   recovery: auto      # auto | reclaim | resume
+  restart: auto       # auto | invisible | grace: what end clients see of a restart
   upstream_clients: 4 # how many clients to be at an origin, 1 to 64
   retain: negotiated  # always | negotiated | never
   fence: block        # block | eagain

@@ -262,7 +262,7 @@ func TestUnfriendlyOriginEndsGraceEarly(t *testing.T) {
 	p := port(t)
 	state := scratch(t, "serve-state")
 	serve := start(t, "serve", state, "serve", strings.Fields(addr)[0]+":/mnt/export", "--export", "/mnt/export *(rw,no_root_squash,insecure)",
-		"--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s", "--recovery", "reclaim")
+		"--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s", "--restart", "grace", "--recovery", "reclaim")
 	a := v[0]
 	a.mount(p, "/mnt/export", "/mnt/k", "vers=4.2")
 	must(t, "alice", a.hold("a", "/mnt/k/f", "write", "0", "10"), "granted")

@@ -34,7 +34,7 @@ func reexport(t *testing.T, origin, state string, args ...string) (*Daemon, int)
 	if i := strings.LastIndex(origin, ":"); i >= 0 {
 		path = origin[i+1:]
 	}
-	all := []string{"serve", origin, "--export", path + " *(rw,no_root_squash,insecure)", "--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s"}
+	all := []string{"serve", origin, "--export", path + " *(rw,no_root_squash,insecure)", "--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s", "--restart", "grace"}
 	return start(t, "serve", state, append(all, args...)...), p
 }
 

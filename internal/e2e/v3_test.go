@@ -15,7 +15,7 @@ func startV3(t *testing.T, dir string, args ...string) (serve *Daemon, port3 int
 	p := port(t)
 	d := start(t, "serve", scratch(t, fmt.Sprintf("serve-state-%d", p)), append([]string{"serve", fmt.Sprintf("127.0.0.1:%d:/data", o),
 		"--export", "/data *(rw,no_root_squash,insecure)", "--listen", fmt.Sprintf("%s:%d", bridge, p), "--rpcbind", "auto",
-		"--lease", "20s", "--grace", "20s", "--recovery", "reclaim"}, args...)...)
+		"--lease", "20s", "--grace", "20s", "--restart", "grace", "--recovery", "reclaim"}, args...)...)
 	return d, p
 }
 

@@ -32,7 +32,7 @@ func startOrigin(t *testing.T, dir string, args ...string) (*Daemon, int) {
 	t.Helper()
 	p := port(t)
 	d := start(t, "origin", scratch(t, fmt.Sprintf("origin-state-%d", p)), append([]string{"origin", dir, "--export", "/data *(rw,no_root_squash,insecure)",
-		"--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s", "--retain", "always"}, args...)...)
+		"--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s", "--restart", "grace", "--retain", "always"}, args...)...)
 	return d, p
 }
 
@@ -41,7 +41,7 @@ func startServe(t *testing.T, origin int, dir string, args ...string) (*Daemon, 
 	t.Helper()
 	p := port(t)
 	all := []string{"serve", fmt.Sprintf("127.0.0.1:%d:/data", origin), "--export", "/data *(rw,no_root_squash,insecure)",
-		"--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s", "--recovery", "reclaim"}
+		"--listen", fmt.Sprintf(":%d", p), "--lease", "20s", "--grace", "20s", "--restart", "grace", "--recovery", "reclaim"}
 	if dir != "" {
 		all = append(all, "--mount", dir)
 		t.Cleanup(func() {

@@ -12,9 +12,9 @@ type setting struct {
 // seed picks one. A --serve of the command line replaces them.
 var settings = []setting{
 	{"default", nil, nil},
-	{"reclaim, one client", strings.Fields("--recovery reclaim --upstream-clients 1"), nil},
-	{"resume, one client", strings.Fields("--recovery resume --upstream-clients 1"), unretained},
-	{"resume, four clients", strings.Fields("--recovery resume --upstream-clients 4"), unretained},
+	{"reclaim, one client", strings.Fields("--restart grace --recovery reclaim --upstream-clients 1"), nil},
+	{"resume, one client", strings.Fields("--restart grace --recovery resume --upstream-clients 1"), unretained},
+	{"resume, four clients", strings.Fields("--restart grace --recovery resume --upstream-clients 4"), unretained},
 	{"invisible, reclaim, four clients", strings.Fields("--restart auto --recovery reclaim --upstream-clients 4"), nil},
 	{"invisible, resume, one client", strings.Fields("--restart auto --recovery resume --upstream-clients 1"), unretained},
 }

@@ -34,7 +34,7 @@ func parseRecovery(args []string) (*recoverySettings, error) {
 	f := flag.NewFlagSet("bench recovery", flag.ContinueOnError)
 	locks := f.String("locks", "1000,10000,100000", "how many locks are held; a line for each")
 	f.IntVar(&s.clients, "clients", 100, "clients that hold them, each on a file of its own")
-	modes := f.String("modes", "recovery=reclaim;recovery=resume", "flags of serve to measure, as name=value,name=value;...")
+	modes := f.String("modes", "recovery=reclaim,restart=auto;recovery=resume,restart=auto;recovery=reclaim,restart=grace;recovery=resume,restart=grace", "flags of serve to measure, as name=value,name=value;...")
 	f.BoolVar(&s.cost, "cost", true, "measure what the journal costs")
 	f.StringVar(&s.binary, "binary", "bin/holdfast", "the program to measure")
 	f.StringVar(&s.dir, "dir", "", "where the scratch directory is made")
