@@ -20,6 +20,10 @@ type compound40 struct {
 	unconfirmed bool            // the OPEN is of an owner that OPEN_CONFIRM has to follow
 }
 
+// maxOps40 is how many operations a COMPOUND may have. In NFSv4.1 the session says how many; here a request that is too
+// long is refused with RESOURCE (RFC 7530 13.1.3.4) before any of it is done.
+const maxOps40 = 256
+
 // run40 runs the operations and gives status and number of the results.
 func (c *compound) run40(ctx context.Context, ops uint32) (status nfs4.Status, n uint32) {
 	c.limit, c.tooBig = int(min(c.s.cfg.State.MaxResponse, 1<<30)), nfs4.NFS4ERR_RESOURCE
@@ -45,7 +49,10 @@ func (c *compound) run40(ctx context.Context, ops uint32) (status nfs4.Status, n
 			}
 		}
 		start := c.s.now()
-		res := c.op40(ctx, op, a, err)
+		res := nfs4.ErrRes(op, nfs4.NFS4ERR_RESOURCE)
+		if ops <= maxOps40 {
+			res = c.op40(ctx, op, a, err)
+		}
 		mark := e.Mark()
 		nfs4.EncodeRes(e, res)
 		if e.Len()-c.base+replyHead > c.limit && e.Err() == nil {

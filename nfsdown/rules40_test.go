@@ -60,3 +60,20 @@ func TestV40SizeAtCreation(t *testing.T) {
 		}
 	}
 }
+
+// 13.1.3.4: a request of more operations than the server takes is refused before any of it is done.
+func TestV40LongCompound(t *testing.T) {
+	w := newWorld(t, nil)
+	p := w.peer40("alice")
+	long := []nfs4.Args{&nfs4.PutrootfhArgs{}, &nfs4.CreateArgs{Type: nfs4.CreateType{Type: nfs4.NF4DIR}, Name: "d"}}
+	for len(long) < maxOps40+1 {
+		long = append(long, &nfs4.GetfhArgs{})
+	}
+	if st, list := p.must(long...); st != nfs4.NFS4ERR_RESOURCE || len(list) != 1 {
+		t.Errorf("one too many: %v after %d operations", st, len(list))
+	}
+	p.fails40(nfs4.NFS4ERR_NOENT, &nfs4.PutrootfhArgs{}, &nfs4.LookupArgs{Name: "d"})
+	if list := p.ok40(long[:maxOps40]...); len(list) != maxOps40 {
+		t.Errorf("%d operations", len(list))
+	}
+}

@@ -30,6 +30,7 @@ var rebootTests = []Test{
 		_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 20, 10, true)
 		t.want(err, "LOCK as a reclaim after RECLAIM_COMPLETE", nfs4.NFS4ERR_NO_GRACE)
 		// The rival waits for the end of grace, and the lock is still not its own.
+		t.keep = []*client{a}
 		b.denied(b.open("", "b", both, none), 0, 10, true)
 	}},
 	{Name: "reboot/share", Section: "8.4.2.1", Restart: true, About: "a denial is reclaimed with its open", run: func(t *T) {
@@ -44,6 +45,7 @@ var rebootTests = []Test{
 		if !b.recover() {
 			b.complete()
 		}
+		t.keep = []*client{a}
 		_, err := b.tryOpen("", "b", write, none)
 		t.want(err, "OPEN for what is denied, after grace", nfs4.NFS4ERR_SHARE_DENIED)
 	}},
@@ -65,6 +67,7 @@ var rebootTests = []Test{
 			c.complete()
 		}
 		c := t.client("c")
+		t.keep = []*client{a, b}
 		fc := c.open("", "c", both, none)
 		c.denied(fc, 0, 10, true)
 		c.lock(fc, nfs4.READ_LT, 0, 10)
