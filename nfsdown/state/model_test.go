@@ -553,13 +553,14 @@ func (m *model) graceEnds() {
 		m.backend.reclaimComplete()
 		m.sent++
 	}
-	if m.ending = m.srv.EndGrace(true); m.ending == nil {
-		return // a reclaim is on its way
+	if m.ending = m.srv.EndGrace(true); m.ending != nil {
+		m.phase = 1
 	}
-	m.phase = 1
+	// If it does not end yet, because a reclaim is on its way, no other one is taken any more.
 	for _, c := range m.two {
 		for r := range c.mem {
-			c.forfeit[r] = c.forfeit[r] || c.mem[r]
+			reclaims := c.pend != nil && c.pend.what == doReclaim && int(c.pend.r) == r
+			c.forfeit[r] = c.forfeit[r] || c.mem[r] && !reclaims
 		}
 	}
 }
