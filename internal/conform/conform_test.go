@@ -27,8 +27,11 @@ type world struct {
 	stop    func()
 }
 
-func newWorld(t *testing.T, policy state.RetainPolicy) *world {
+func newWorld(t *testing.T, policy state.RetainPolicy, fault func(op string) error) *world {
 	w := &world{t: t, backend: memfs.New(), dir: t.TempDir(), addr: "127.0.0.1:0", policy: policy}
+	if fault != nil {
+		w.backend.Hook = func(_ context.Context, op string) error { return fault(op) }
+	}
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
@@ -105,7 +108,7 @@ func TestOurs(t *testing.T) {
 	for name, match := range groups {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, state.RetainNegotiated)
+			w := newWorld(t, state.RetainNegotiated, nil)
 			r := run(t, w, conform.Options{Restart: w.restart, Slow: true, Match: match})
 			for _, res := range r.Results {
 				if res.Outcome != conform.Pass {
@@ -119,7 +122,7 @@ func TestOurs(t *testing.T) {
 // TestLeavesOut: what the server need not have is skipped and said, as is what was not allowed.
 func TestLeavesOut(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, state.RetainNever)
+	w := newWorld(t, state.RetainNever, nil)
 	var heard []string
 	r := run(t, w, conform.Options{Minor: 1, Each: func(res *conform.Result) { heard = append(heard, res.Name) }})
 	if len(heard) != len(conform.Tests()) || r.Minor != 1 || r.Retain {
@@ -156,8 +159,7 @@ func TestCatches(t *testing.T) {
 			return nil
 		}, []string{"reboot/conflict", "reboot/reclaim", "reboot/share", "reboot/shared"}},
 	} {
-		w := newWorld(t, state.RetainNegotiated)
-		w.backend.Hook = func(_ context.Context, op string) error { return c.fault(op) }
+		w := newWorld(t, state.RetainNegotiated, c.fault)
 		r := run(t, w, conform.Options{Restart: w.restart})
 		var failed []string
 		for _, res := range r.Results {
@@ -185,7 +187,7 @@ func TestNobodyThere(t *testing.T) {
 	if _, err := conform.Run(t.Context(), conform.Options{Addr: l.Addr().String(), Path: "/"}); err == nil {
 		t.Error("no server, and no error")
 	}
-	w := newWorld(t, state.RetainNever)
+	w := newWorld(t, state.RetainNever, nil)
 	if _, err := conform.Run(t.Context(), conform.Options{Addr: w.addr, Path: "/export/none"}); err == nil || !strings.Contains(err.Error(), "NOENT") {
 		t.Errorf("a directory that is not there: %v", err)
 	}
