@@ -264,37 +264,16 @@ const reclaimPatience = time.Minute
 // OPEN_DOWNGRADE may name any of them (18.18.3). Then the locks under it. no is why the server refuses an open
 // that may be made anew.
 func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, rec *Recovery) (no, err error) {
-	for _, m := range c.state.modesOf(o).list() {
-		access, deny := m.wire()
-		var sid nfs4.Stateid
-		err := c.runOn(ctx, sess, &request{
-			cred:    o.cred,
-			patient: reclaimPatience,
-			grace:   true,
-			build: fixed([]nfs4.Args{&nfs4.PutfhArgs{FH: o.key.fh}, &nfs4.OpenArgs{
-				ShareAccess: access,
-				ShareDeny:   deny,
-				Owner:       nfs4.StateOwner{ClientID: sess.clientID, Owner: string(o.key.owner[:])},
-				Claim:       nfs4.OpenClaim{Type: nfs4.CLAIM_PREVIOUS, DelegateType: c.state.claimType(o.key.fh, sess.incarnation)},
-			}}),
-			use: func(res []nfs4.Res) error {
-				r := res[1].(*nfs4.OpenRes)
-				sid = r.Stateid
-				c.delegReclaimed(o.cred, o.key.fh, &r.Delegation, sess.incarnation)
-				return nil
-			},
-		})
-		if err != nil {
-			switch {
-			case aborted(ctx, err):
-				return nil, err
-			case c.mayReopen(o, err):
-				return err, nil
-			}
-			c.lose(o, err, rec)
-			return nil, nil
-		}
-		c.state.reclaimedOpen(o, sid)
+	err = c.openAgain(ctx, sess, o, nfs4.CLAIM_PREVIOUS)
+	switch {
+	case err == nil:
+	case aborted(ctx, err):
+		return nil, err
+	case c.mayReopen(o, err):
+		return err, nil
+	default:
+		c.lose(o, err, rec)
+		return nil, nil
 	}
 	c.state.count(func() {
 		if rec.Opens++; rec.First.IsZero() {
@@ -308,6 +287,46 @@ func (c *Client) reclaimOpen(ctx context.Context, sess *session, o *openState, r
 	}
 	c.state.finish(o, sess.incarnation)
 	return nil, nil
+}
+
+// openAgain is OPEN by handle, once for each combination of modes: a reclaim (CLAIM_PREVIOUS) or anew (CLAIM_FH).
+func (c *Client) openAgain(ctx context.Context, sess *session, o *openState, claim uint32) error {
+	for _, m := range c.state.modesOf(o).list() {
+		access, deny := m.wire()
+		a := &nfs4.OpenArgs{
+			ShareAccess: access,
+			ShareDeny:   deny,
+			Owner:       nfs4.StateOwner{ClientID: sess.clientID, Owner: string(o.key.owner[:])},
+			Claim:       nfs4.OpenClaim{Type: claim},
+		}
+		if claim == nfs4.CLAIM_PREVIOUS {
+			a.Claim.DelegateType = c.state.claimType(o.key.fh, sess.incarnation)
+		} else {
+			a.ShareAccess |= nfs4.OPEN4_SHARE_ACCESS_WANT_NO_DELEG
+		}
+		var sid nfs4.Stateid
+		err := c.runOn(ctx, sess, &request{
+			cred:    o.cred,
+			patient: reclaimPatience,
+			grace:   true,
+			build:   fixed([]nfs4.Args{&nfs4.PutfhArgs{FH: o.key.fh}, a}),
+			use: func(res []nfs4.Res) error {
+				r := res[1].(*nfs4.OpenRes)
+				sid = r.Stateid
+				if claim == nfs4.CLAIM_PREVIOUS {
+					c.delegReclaimed(o.cred, o.key.fh, &r.Delegation, sess.incarnation)
+				} else {
+					c.dropDelegation(o.cred, o.key.fh, &r.Delegation)
+				}
+				return nil
+			},
+		})
+		if err != nil {
+			return err
+		}
+		c.state.reclaimedOpen(o, sid)
+	}
+	return nil
 }
 
 // reclaimLocks reclaims the ranges of a lock-owner, the first one under the open, the others by the

@@ -46,40 +46,18 @@ func (c *Client) reopenAll(ctx context.Context, sess *session, list []refused, c
 	return g.Wait()
 }
 
-// reopen is OPEN with CLAIM_FH (18.16), once for each combination of modes, as the open was made.
+// reopen makes one open anew: OPEN with CLAIM_FH (18.16).
 func (c *Client) reopen(ctx context.Context, sess *session, r refused, rec *Recovery) error {
 	o := r.open
 	for _, l := range c.state.dropLocksUnder(o, r.why) {
 		c.lost(rec, &l)
 	}
-	for _, m := range c.state.modesOf(o).list() {
-		access, deny := m.wire()
-		var sid nfs4.Stateid
-		err := c.runOn(ctx, sess, &request{
-			cred:    o.cred,
-			patient: reclaimPatience,
-			grace:   true,
-			build: fixed([]nfs4.Args{&nfs4.PutfhArgs{FH: o.key.fh}, &nfs4.OpenArgs{
-				ShareAccess: access | nfs4.OPEN4_SHARE_ACCESS_WANT_NO_DELEG,
-				ShareDeny:   deny,
-				Owner:       nfs4.StateOwner{ClientID: sess.clientID, Owner: string(o.key.owner[:])},
-				Claim:       nfs4.OpenClaim{Type: nfs4.CLAIM_FH},
-			}}),
-			use: func(res []nfs4.Res) error {
-				r := res[1].(*nfs4.OpenRes)
-				sid = r.Stateid
-				c.dropDelegation(o.cred, o.key.fh, &r.Delegation)
-				return nil
-			},
-		})
-		if err != nil {
-			if aborted(ctx, err) {
-				return err
-			}
-			c.lose(o, err, rec)
-			return nil
+	if err := c.openAgain(ctx, sess, o, nfs4.CLAIM_FH); err != nil {
+		if aborted(ctx, err) {
+			return err
 		}
-		c.state.reclaimedOpen(o, sid)
+		c.lose(o, err, rec)
+		return nil
 	}
 	c.state.finish(o, sess.incarnation)
 	c.state.count(func() { rec.Reopened++ })
