@@ -261,11 +261,20 @@ func (s *shard) dropAccess(n *node) {
 
 // getAttr returns attributes that are good for a request.
 func (c *cache) getAttr(h fs.Handle, v view) *fs.Attr {
+	return c.attrIf(h, func(n *node) bool { return c.current(n, v) })
+}
+
+// readAttr is getAttr for reads under an open.
+func (c *cache) readAttr(h fs.Handle, now time.Time) *fs.Attr {
+	return c.attrIf(h, func(n *node) bool { return c.readable(n, now) })
+}
+
+func (c *cache) attrIf(h fs.Handle, good func(*node) bool) *fs.Attr {
 	s := c.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.get(h)
-	if n == nil || !c.current(n, v) {
+	if n == nil || !good(n) {
 		c.counters.attrMisses.Add(1)
 		return nil
 	}

@@ -2,12 +2,10 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"holdfast/fs"
 	"holdfast/internal/nfs4"
-	"holdfast/nfsup"
 )
 
 // Far from the origin a CLOSE costs its user a round trip for an answer that says nothing. So an open that denies
@@ -45,13 +43,7 @@ func (r *Remote) closeLater(owner fs.Owner, up UpOwner, file fs.Handle, fh nfs4.
 	r.fetching.Add(1)
 	go func() {
 		defer r.fetching.Done()
-		if err := r.up.CloseFile(r.ctx, up, fh); err != nil && !errors.Is(err, nfsup.ErrNoState) && r.ctx.Err() == nil {
-			r.log.Warn("an open of no use could not be given back", "err", err)
-		}
-		c.mu.Lock()
-		delete(c.closing, key)
-		close(cl.done)
-		c.mu.Unlock()
+		r.closeUnwanted(r.ctx, key, fh, cl)
 	}()
 	return true
 }
@@ -66,10 +58,15 @@ func (r *Remote) awaitCloses(ctx context.Context, up UpOwner, req *fs.OpenReques
 	}
 	var list []*closing
 	c.mu.Lock()
-	for key, cl := range c.closing {
-		// Which file a name is that is not known here nobody can say before the origin has: all are waited for.
-		if cl.begun && (key.file == file && key.up == up || req.Deny != 0 && (key.file == file || file == "")) {
-			list = append(list, cl)
+	if cl := c.closing[parkedKey{up, file}]; cl != nil && cl.begun {
+		list = append(list, cl)
+	}
+	if req.Deny != 0 {
+		for key, cl := range c.closing {
+			// Which file a name is that is not known here nobody can say before the origin has: all are waited for.
+			if cl.begun && (key.file == file || file == "") {
+				list = append(list, cl)
+			}
 		}
 	}
 	c.mu.Unlock()

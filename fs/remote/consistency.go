@@ -88,20 +88,6 @@ func (c *cache) readable(n *node, now time.Time) bool {
 	return c.mode == Immutable || now.Before(n.fresh)
 }
 
-// readAttr is getAttr for reads.
-func (c *cache) readAttr(h fs.Handle, now time.Time) *fs.Attr {
-	s := c.shard(h)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.get(h)
-	if n == nil || !c.readable(n, now) {
-		c.counters.attrMisses.Add(1)
-		return nil
-	}
-	c.counters.attrHits.Add(1)
-	return n.attr
-}
-
 // Doubt has everything that is known of the tree compared with the origin before it is used again, in each mode.
 func (r *Remote) Doubt() error {
 	r.cache.doubtAll()

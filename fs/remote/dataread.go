@@ -30,8 +30,10 @@ func (r *Remote) validate(ctx context.Context, cred *fs.Cred, io fs.IORef, fh nf
 			return nil, nil // an open that is lost, or of which only the origin knows
 		}
 	}
-	attr := r.cache.readAttr(io.Handle, r.now())
-	if g == nil {
+	var attr *fs.Attr
+	if g != nil {
+		attr = r.cache.readAttr(io.Handle, r.now())
+	} else {
 		attr = r.cache.getAttr(io.Handle, r.view(ctx)) // there is no open that says since when
 	}
 	if attr == nil {

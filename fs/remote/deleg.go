@@ -433,13 +433,24 @@ func (r *Remote) closeParked(ctx context.Context, x *cover, list map[UpOwner]par
 		if cl == nil {
 			continue // its owner has opened the file again: it is his
 		}
-		if err := r.up.CloseFile(ctx, up, x.fh); err != nil && !errors.Is(err, nfsup.ErrNoState) && r.ctx.Err() == nil {
-			r.log.Warn("an open of no use could not be given back", "err", err)
-		}
-		c.mu.Lock()
-		delete(c.closing, key)
-		close(cl.done)
-		c.mu.Unlock()
+		r.closeUnwanted(ctx, key, x.fh, cl)
+	}
+}
+
+// closeUnwanted closes an open at the origin that nobody here has any more, and tells who waits for that.
+func (r *Remote) closeUnwanted(ctx context.Context, key parkedKey, fh nfs4.FH, cl *closing) {
+	r.givenBack(r.up.CloseFile(ctx, key.up, fh))
+	c := &r.covers
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.closing, key)
+	close(cl.done)
+}
+
+// givenBack says if an open that nobody wants stays at the origin.
+func (r *Remote) givenBack(err error) {
+	if err != nil && !errors.Is(err, nfsup.ErrNoState) && r.ctx.Err() == nil {
+		r.log.Warn("an open of no use could not be given back", "err", err)
 	}
 }
 

@@ -1,9 +1,10 @@
 package remote
 
 import (
-	"holdfast/fs"
 	"slices"
 	"unique"
+
+	"holdfast/fs"
 )
 
 // maxNamesOf bounds the names of one directory to a part of its shard.

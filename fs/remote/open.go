@@ -185,9 +185,7 @@ func (r *Remote) undoOpen(ctx context.Context, before share, file fs.Handle, arg
 			err = r.up.CloseFile(r.ctx, args.Owner, fh)
 			r.owners.closed(args.Owner, file)
 		}
-		if err != nil && r.ctx.Err() == nil && !errors.Is(err, nfsup.ErrNoState) {
-			r.log.Warn("an open of no use could not be given back", "err", err)
-		}
+		r.givenBack(err)
 	}()
 	select {
 	case <-done:

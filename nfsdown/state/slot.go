@@ -1,8 +1,9 @@
 package state
 
 import (
-	"holdfast/internal/nfs4"
 	"strings"
+
+	"holdfast/internal/nfs4"
 )
 
 // slot is an entry of a session's reply cache, RFC 8881 2.10.6.1.
