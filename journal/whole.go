@@ -2,18 +2,14 @@ package journal
 
 import (
 	"crypto/sha256"
-	"os"
-	"strings"
 	"sync"
-)
 
-// kernelFile names the running boot of the kernel.
-const kernelFile = "/proc/sys/kernel/random/boot_id"
+	"holdfast/internal/bootid"
+)
 
 // kernelBoot is a digest of what names the running boot of the kernel; zero if that is not known.
 var kernelBoot = sync.OnceValue(func() (k [8]byte) {
-	b, err := os.ReadFile(kernelFile)
-	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
+	if id, err := bootid.Read(); err == nil {
 		sum := sha256.Sum256([]byte(id))
 		copy(k[:], sum[:])
 	}
@@ -34,7 +30,7 @@ func partial(r *Report, m mark, h *head, kernel [8]byte) string {
 	case m.kernel == [8]byte{}:
 		return "the journal was restored, or failed at its last use"
 	case kernel == [8]byte{}:
-		return kernelFile + " cannot be read, so it is not known whether the host was rebooted"
+		return bootid.File + " cannot be read, so it is not known whether the host was rebooted"
 	case m.kernel != kernel:
 		return "the host was rebooted: what clients gave back last may not be in the journal"
 	case h.graceSince != 0:

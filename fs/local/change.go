@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/fs"
+	"holdfast/internal/bootid"
 )
 
 // A changer makes the change attribute of RFC 8881 5.8.1.4 from ctime.
@@ -304,7 +304,7 @@ func realClocks() changeClock {
 			return t.UnixNano(), int64(t.Sub(start))
 		},
 		boot: func() (string, int64, error) {
-			id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+			id, err := bootid.Read()
 			if err != nil {
 				return "", 0, err
 			}
@@ -315,7 +315,7 @@ func realClocks() changeClock {
 					best, distance = b-a, w-(a+b)/2
 				}
 			}
-			return strings.TrimSpace(string(id)), distance, nil
+			return id, distance, nil
 		},
 		coarse: func() int64 { return clockNow(unix.CLOCK_REALTIME_COARSE) },
 	}

@@ -11,11 +11,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"holdfast/fs"
+	"holdfast/internal/bootid"
 	"holdfast/internal/crash"
 )
 
@@ -71,11 +71,11 @@ var crashMeta = crash.Register("meta.rewrite")
 
 // bootID tells the boots of this host apart.
 func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id, err := bootid.Read()
 	if err != nil {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(b))
+	return id
 }
 
 // openMeta reads what the last incarnation knew into the cache, and begins to write. boot is that of the host.
