@@ -137,19 +137,7 @@ func TestCacheCommands(t *testing.T) {
 	}
 
 	// All upstream clients are counted.
-	var stats struct {
-		Upstream map[string][]struct {
-			Op    string `json:"op"`
-			Count uint64 `json:"count"`
-		} `json:"upstream"`
-	}
-	get(&stats, "stats", "-u")
-	seen := map[string]uint64{}
-	for _, list := range stats.Upstream {
-		for _, o := range list {
-			seen[o.Op] += o.Count
-		}
-	}
+	seen := upstream(t, serve)
 	if seen["READ"]+seen["READ_PLUS"] == 0 || seen["RECLAIM_COMPLETE"] != 4 {
 		t.Errorf("stats -u: %v", seen)
 	}

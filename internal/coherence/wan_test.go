@@ -2,7 +2,6 @@ package coherence_test
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,25 +37,7 @@ func TestCreatesFarAway(t *testing.T) {
 			addr, down := stage.Port(t), stage.Port(t)
 			stage.Start(t, binary, base, "origin", append(append([]string{"origin", data, "--listen", addr, "--retain", "always"}, c.origin...), export...)...)
 			serve := stage.Start(t, binary, base, "serve", append([]string{"serve", far(t, addr, rtt) + ":/data", "--listen", down}, export...)...)
-			count := func() (trips uint64) {
-				out, err := serve.Run("stats", "-u", "--json")
-				must(t, err)
-				var v struct {
-					Upstream map[string][]struct {
-						Op    string `json:"op"`
-						Count uint64 `json:"count"`
-					} `json:"upstream"`
-				}
-				must(t, json.Unmarshal([]byte(out), &v))
-				for _, list := range v.Upstream {
-					for _, o := range list {
-						if o.Op == "SEQUENCE" {
-							trips += o.Count
-						}
-					}
-				}
-				return trips
-			}
+			count := func() uint64 { return upstream(t, serve)["SEQUENCE"] }
 			o := loadgen.Options{Rounds: 4}
 			if *length > 9*time.Second {
 				o = loadgen.Options{Warm: time.Second, Time: *length}

@@ -3,7 +3,6 @@ package coherence_test
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,18 +18,31 @@ import (
 // far puts the origin at addr a round trip away.
 func far(t *testing.T, addr string, rtt time.Duration) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	_, there, stop, err := relay.Start(addr, rtt)
 	must(t, err)
-	r := &relay.Relay{Target: addr}
-	r.SetRTT(rtt)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = r.Serve(ctx, ln) // it ends with the test
-	}()
-	t.Cleanup(func() { cancel(); <-done })
-	return ln.Addr().String()
+	t.Cleanup(func() { must(t, stop()) })
+	return there
+}
+
+// upstream is how often serve has sent each operation to the origin.
+func upstream(t *testing.T, serve *stage.Proc) map[string]uint64 {
+	t.Helper()
+	out, err := serve.Run("stats", "-u", "--json")
+	must(t, err)
+	var v struct {
+		Upstream map[string][]struct {
+			Op    string `json:"op"`
+			Count uint64 `json:"count"`
+		} `json:"upstream"`
+	}
+	must(t, json.Unmarshal([]byte(out), &v))
+	sum := map[string]uint64{}
+	for _, list := range v.Upstream {
+		for _, o := range list {
+			sum[o.Op] += o.Count
+		}
+	}
+	return sum
 }
 
 // TestWarmReadAfterARestart: after kill -9, with the origin 50 ms away and the mode strict, a file that was read before
@@ -49,28 +61,10 @@ func TestWarmReadAfterARestart(t *testing.T) {
 	serve := stage.Start(t, binary, base, "serve", append([]string{"serve", far(t, addr, rtt) + ":/data", "--listen", down, "--upstream-clients", "1", "-o", "consistency=strict"}, export...)...)
 
 	type counts struct{ trips, reads uint64 }
-	count := func() (c counts) {
+	count := func() counts {
 		t.Helper()
-		out, err := serve.Run("stats", "-u", "--json")
-		must(t, err)
-		var v struct {
-			Upstream map[string][]struct {
-				Op    string `json:"op"`
-				Count uint64 `json:"count"`
-			} `json:"upstream"`
-		}
-		must(t, json.Unmarshal([]byte(out), &v))
-		for _, list := range v.Upstream {
-			for _, o := range list {
-				switch o.Op {
-				case "SEQUENCE":
-					c.trips += o.Count
-				case "READ", "READ_PLUS":
-					c.reads += o.Count
-				}
-			}
-		}
-		return c
+		n := upstream(t, serve)
+		return counts{n["SEQUENCE"], n["READ"] + n["READ_PLUS"]}
 	}
 	// visit opens and reads as an end client does, and tells what that cost upstream.
 	visit := func() (took time.Duration, cost counts) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,7 +30,6 @@ type farm struct {
 	serve      *daemon
 	addr       string
 	lines      [][]string
-	missed     int
 }
 
 func runFarm(ctx context.Context, args []string) (err error) {
@@ -55,7 +55,7 @@ func runFarm(ctx context.Context, args []string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
 	m := &farm{fleet: fleet{s: s}}
 	defer func() { err = errors.Join(err, m.stop()) }()
-	if err := m.begin(ctx); err != nil {
+	if err := m.begin(); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context, int64, int) error{m.together, m.far, m.again, m.creates} {
@@ -83,7 +83,7 @@ func runFarm(ctx context.Context, args []string) (err error) {
 }
 
 // begin starts the origin, the way, and serve with an empty cache.
-func (m *farm) begin(ctx context.Context) error {
+func (m *farm) begin() error {
 	data := filepath.Join(m.s.dir, "data")
 	if err := os.MkdirAll(data, 0o777); err != nil {
 		return err
@@ -92,16 +92,10 @@ func (m *farm) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.link = &relay.Relay{Target: addr}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if m.link, addr, err = m.startRelay(addr); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- m.link.Serve(ctx, l) }()
-	m.undo = append(m.undo, func() error { cancel(); return <-done })
-	if m.host, m.port, err = net.SplitHostPort(l.Addr().String()); err != nil {
+	if m.host, m.port, err = net.SplitHostPort(addr); err != nil {
 		return err
 	}
 	port, err := freePort()
@@ -139,12 +133,7 @@ func (m *farm) restart(more ...string) error {
 	if err := m.serve.stop(); err != nil {
 		return err
 	}
-	for i, d := range m.daemons {
-		if d == m.serve {
-			m.daemons = append(m.daemons[:i], m.daemons[i+1:]...)
-			break
-		}
-	}
+	m.daemons = slices.DeleteFunc(m.daemons, func(d *daemon) bool { return d == m.serve })
 	return m.startServe(more...)
 }
 
@@ -170,7 +159,6 @@ func (m *farm) line(what, measured, target string, ok bool) {
 	verdict := "met"
 	if !ok {
 		verdict = "missed"
-		m.missed++
 	}
 	m.lines = append(m.lines, []string{what, measured, target, verdict})
 }

@@ -50,7 +50,7 @@ func (f *fleet) start(ctx context.Context) error {
 			return err
 		}
 		if f.rtt > 0 {
-			if addr, err = f.startRelay(ctx, addr); err != nil {
+			if _, addr, err = f.startRelay(addr); err != nil {
 				return err
 			}
 		}
@@ -146,18 +146,13 @@ func (f *fleet) startPeer() error {
 	return err
 }
 
-func (f *fleet) startRelay(ctx context.Context, to string) (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// startRelay makes the way to an address as long as the section wants it.
+func (f *fleet) startRelay(to string) (*relay.Relay, string, error) {
+	r, addr, stop, err := relay.Start(to, f.rtt)
+	if err == nil {
+		f.undo = append(f.undo, stop)
 	}
-	r := &relay.Relay{Target: to}
-	r.SetRTT(f.rtt)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- r.Serve(ctx, l) }()
-	f.undo = append(f.undo, func() error { cancel(); return <-done })
-	return l.Addr().String(), nil
+	return r, addr, err
 }
 
 // A daemon is a process that we started.

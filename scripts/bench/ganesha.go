@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// What nfs-ganesha is told: NFSv4 of a directory, without delegations, as holdfast origin serves its own.
+// What nfs-ganesha is told: NFSv4, without delegations, as holdfast serves.
 const ganeshaConfig = `NFS_CORE_PARAM {
 	NFS_Port = %[1]d; MNT_Port = 0; NLM_Port = 0; Rquota_Port = 0;
 	Bind_addr = 127.0.0.1;
 	Protocols = 4;
 	Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false;
 	DRC_Disabled = false;
-	Dbus_Name_Prefix = bench%[2]d;
+	Dbus_Name_Prefix = %[2]s%[3]d;
 	mount_path_pseudo = true;
 }
 NFS_KRB5 { Active_krb5 = false; }
@@ -27,22 +27,20 @@ NFSV4 {
 	Delegations = false;
 	Only_Numeric_Owners = true; Allow_Numeric_Owners = true;
 	RecoveryBackend = fs;
-	RecoveryRoot = %[3]s/recovery;
+	RecoveryRoot = %[4]s/recovery;
 }
 EXPORT_DEFAULTS { Access_Type = RW; Squash = no_root_squash; SecType = sys, none; Protocols = 4; Transports = TCP; }
-EXPORT {
-	Export_Id = 1; Path = %[3]s/data; Pseudo = /export;
-	Filesystem_Id = 101.1; PrivilegedPort = false;
-	FSAL { Name = VFS; }
-}
 LOG { Default_Log_Level = EVENT; }
 `
 
 // ganesha starts nfs-ganesha over a directory of its own. An error says why it cannot be measured.
 func (f *fleet) ganesha() (*target, error) {
-	t, err := f.startGanesha("ganesha", func(port int, dir string) []byte {
-		return fmt.Appendf(nil, ganeshaConfig, port, os.Getpid(), dir)
-	})
+	t, err := f.startGanesha("ganesha", fmt.Sprintf(`EXPORT {
+	Export_Id = 1; Path = %s; Pseudo = /export;
+	Filesystem_Id = 101.1; PrivilegedPort = false;
+	FSAL { Name = VFS; }
+}
+`, filepath.Join(f.s.dir, "ganesha", "data")))
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +48,8 @@ func (f *fleet) ganesha() (*target, error) {
 	return t, nil
 }
 
-func (f *fleet) startGanesha(name string, config func(port int, dir string) []byte) (*target, error) {
+// startGanesha starts one with an export, in a directory of that name.
+func (f *fleet) startGanesha(name, export string) (*target, error) {
 	binary, err := exec.LookPath("ganesha.nfsd")
 	if err != nil {
 		return nil, errors.New("not measured: not installed (Debian: nfs-ganesha, nfs-ganesha-vfs, rpcbind)")
@@ -69,7 +68,7 @@ func (f *fleet) startGanesha(name string, config func(port int, dir string) []by
 		return nil, err
 	}
 	conf := filepath.Join(dir, "conf")
-	if err := os.WriteFile(conf, config(port, dir), 0o600); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, ganeshaConfig+"%[5]s", port, name, os.Getpid(), dir, export), 0o600); err != nil {
 		return nil, err
 	}
 	d, err := f.launch(name, exec.Command(binary, "-F", "-f", conf, "-L", filepath.Join(f.s.dir, name+".ganesha.log"), "-p", filepath.Join(dir, "pid")))
@@ -83,33 +82,6 @@ func (f *fleet) startGanesha(name string, config func(port int, dir string) []by
 	return &target{name: name, addr: addr, daemons: []*daemon{d}}, nil
 }
 
-// What nfs-ganesha is told as the peer of serve: a re-export of the same origin.
-const proxyConfig = `NFS_CORE_PARAM {
-	NFS_Port = %[1]d; MNT_Port = 0; NLM_Port = 0; Rquota_Port = 0;
-	Bind_addr = 127.0.0.1;
-	Protocols = 4;
-	Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false;
-	Dbus_Name_Prefix = proxy%[2]d;
-	mount_path_pseudo = true;
-}
-NFS_KRB5 { Active_krb5 = false; }
-NFSV4 {
-	Lease_Lifetime = 90; Grace_Period = 90;
-	Minor_Versions = 1, 2;
-	Delegations = false;
-	Only_Numeric_Owners = true; Allow_Numeric_Owners = true;
-	RecoveryBackend = fs;
-	RecoveryRoot = %[3]s/recovery;
-}
-EXPORT_DEFAULTS { Access_Type = RW; Squash = no_root_squash; SecType = sys, none; Protocols = 4; Transports = TCP; }
-EXPORT {
-	Export_Id = 2; Path = /data; Pseudo = /data;
-	Filesystem_Id = 102.2; PrivilegedPort = false;
-	FSAL { Name = PROXY_V4; Srv_Addr = %[4]s; NFS_Port = %[5]s; Use_Privileged_Client_Port = false; Retry_SleepTime = 1; RPC_Client_Timeout = 10; }
-}
-LOG { Default_Log_Level = EVENT; }
-`
-
 // proxy starts nfs-ganesha's PROXY_V4 in front of the origin. An error says why it cannot be measured.
 func (f *fleet) proxy(origin string, work *daemon) (*target, error) {
 	if m, _ := filepath.Glob("/usr/lib/*/ganesha/libfsalproxy_v4.so"); len(m) == 0 {
@@ -119,9 +91,12 @@ func (f *fleet) proxy(origin string, work *daemon) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := f.startGanesha("proxy", func(own int, dir string) []byte {
-		return fmt.Appendf(nil, proxyConfig, own, os.Getpid(), dir, host, port)
-	})
+	t, err := f.startGanesha("proxy", fmt.Sprintf(`EXPORT {
+	Export_Id = 2; Path = /data; Pseudo = /data;
+	Filesystem_Id = 102.2; PrivilegedPort = false;
+	FSAL { Name = PROXY_V4; Srv_Addr = %s; NFS_Port = %s; Use_Privileged_Client_Port = false; Retry_SleepTime = 1; RPC_Client_Timeout = 10; }
+}
+`, host, port))
 	if err != nil {
 		return nil, err
 	}

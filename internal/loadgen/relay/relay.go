@@ -32,6 +32,20 @@ type Relay struct {
 // Bytes is what was passed on so far, to the target and from it.
 func (r *Relay) Bytes() (up, down int64) { return r.up.Load(), r.down.Load() }
 
+// Start relays from a free port of the loopback, addr, to target. stop ends that, and says how it went.
+func Start(target string, rtt time.Duration) (r *Relay, addr string, stop func() error, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", nil, err
+	}
+	r = &Relay{Target: target}
+	r.SetRTT(rtt)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Serve(ctx, l) }()
+	return r, l.Addr().String(), func() error { cancel(); return <-done }, nil
+}
+
 // SetRTT sets the round-trip time that is added, at least 0. What is on its way already keeps its time.
 func (r *Relay) SetRTT(d time.Duration) { r.rtt.Store(int64(max(d, 0))) }
 
