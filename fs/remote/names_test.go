@@ -43,6 +43,33 @@ func TestMountWalksToThePath(t *testing.T) {
 	}
 }
 
+// A name that the origin says is there is found at once, though it was known not to be (I6).
+func TestExistingNameIsFound(t *testing.T) {
+	f := newFake()
+	r := newRig(t, f, nil)
+	ctx := context.Background()
+	look := func(name string) error {
+		_, _, err := r.Lookup(ctx, alice, r.root(), name)
+		return err
+	}
+	for name, create := range map[string]func(string) error{
+		"made": func(name string) error {
+			_, _, _, err := r.Create(ctx, alice, r.root(), name, &fs.CreateRequest{Type: fs.Directory})
+			return err
+		},
+		"opened": func(name string) error {
+			_, err := r.Open(ctx, alice, &fs.OpenRequest{Owner: fs.Owner{Client: "client", Owner: name}, Dir: r.root(), Name: name, Access: fs.ShareBoth, Create: fs.Guarded})
+			return err
+		},
+	} {
+		r.wants(look(name), fs.NoEnt)
+		r.wants(look(name), fs.NoEnt)
+		f.behind(func() { f.add(f.root, name, nfs4.NF4REG) })
+		r.wants(create(name), fs.Exist)
+		r.must(look(name))
+	}
+}
+
 func TestLookupIsOneRoundTripAndThenNone(t *testing.T) {
 	f := newFake()
 	x := f.add(f.root, "f", nfs4.NF4REG)

@@ -638,7 +638,8 @@ func (r *Remote) grant(ctx context.Context, fh nfs4.FH, a *fs.Attr) (fs.Handle, 
 }
 
 // fail turns an error of a request about these files into one of fs. If a file is gone, so is what was
-// known of it. A handle with our seal that the origin does not take is stale, not bad.
+// known of it. A handle with our seal that the origin does not take is stale, not bad. If a name is there that was to
+// be made, it may be known here that it is not.
 func (r *Remote) fail(op string, err error, files ...fs.Handle) error {
 	if err == nil {
 		return nil
@@ -651,6 +652,10 @@ func (r *Remote) fail(op string, err error, files ...fs.Handle) error {
 	case fs.Stale, fs.FHExpired:
 		for _, h := range files {
 			r.cache.drop(h)
+		}
+	case fs.Exist:
+		for _, h := range files {
+			r.cache.stale(h)
 		}
 	}
 	return err

@@ -157,7 +157,7 @@ func nfsCreates(unlink bool) func(*nfsEnv) (*task, error) {
 			return nil, err
 		}
 		counts := make([]int, len(e.lanes))
-		name := func(lane, n int) string { return fmt.Sprintf("c-%d-%d", lane, n) }
+		name := func(lane, n int) string { return fmt.Sprintf("c-%x-%d-%d", e.c.ClientID, lane, n) } // several clients may create here
 		t := &task{}
 		for i, l := range e.lanes {
 			t.steps = append(t.steps, e.createStep(l, dir, fmt.Sprint("owner ", i), unlink, func() string {

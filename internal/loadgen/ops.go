@@ -34,14 +34,19 @@ func (l *Lane) mkdir(ctx context.Context, dir nfs4.FH, name string) (fh nfs4.FH,
 		fh = list[len(list)-1].(*nfs4.GetfhRes).FH
 		return nil
 	}
-	err = l.Do(ctx, get, &nfs4.PutfhArgs{FH: dir}, &nfs4.LookupArgs{Name: name}, &nfs4.GetfhArgs{})
-	if !isStatus(err, nfs4.NFS4ERR_NOENT) {
+	look := func() error {
+		return l.Do(ctx, get, &nfs4.PutfhArgs{FH: dir}, &nfs4.LookupArgs{Name: name}, &nfs4.GetfhArgs{})
+	}
+	if err = look(); !isStatus(err, nfs4.NFS4ERR_NOENT) {
 		return fh, err
 	}
 	err = l.Do(ctx, get, &nfs4.PutfhArgs{FH: dir}, &nfs4.CreateArgs{
 		Type: nfs4.CreateType{Type: nfs4.NF4DIR}, Name: name,
 		Attrs: nfs4.Fattr{Mask: nfs4.Bits(nfs4.FATTR4_MODE), Mode: 0o777},
 	}, &nfs4.GetfhArgs{})
+	if isStatus(err, nfs4.NFS4ERR_EXIST) {
+		err = look() // another client was faster
+	}
 	return fh, err
 }
 

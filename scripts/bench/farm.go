@@ -249,11 +249,24 @@ func (m *farm) creates(ctx context.Context, _ int64, _ int) error {
 	}
 	m.link.SetRTT(200 * time.Millisecond)
 	defer m.link.SetRTT(0)
-	w := loadgen.Find("create+close, 64 owners")
-	r, err := w.NFS(ctx, m.addr, "/data", loadgen.Options{Warm: time.Second, Time: 5 * time.Second})
-	if err != nil {
+	one := *loadgen.Find("create+close, 64 owners")
+	one.Lanes = 1
+	var rates [64]float64
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range rates {
+		g.Go(func() error {
+			r, err := one.NFS(ctx, m.addr, "/data", loadgen.Options{Warm: 2 * time.Second, Time: 6 * time.Second})
+			rates[i] = r.Rate
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	m.line("files created in one directory by 64 owners, origin 200 ms away", amount(r.Rate, r.Unit), ">= 250/s", r.Rate >= 250)
+	sum := 0.0
+	for _, r := range rates {
+		sum += r
+	}
+	m.line("files created and closed in one directory by 64 clients, origin 200 ms away", amount(sum, "/s"), ">= 250/s", sum >= 250)
 	return nil
 }
