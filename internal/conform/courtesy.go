@@ -62,10 +62,7 @@ var courtesyTests = []Test{
 		t.wait(beyond(t.report.Lease), b)
 		b.denied(fb, 0, 10, true)
 		a.restart()
-		r, err := a.reclaimOpen(f.fh, "a", both, none)
-		t.ok(err, "OPEN as a reclaim")
-		_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 0, 10, true)
-		t.ok(err, "LOCK as a reclaim")
+		a.reclaim(f, nfs4.WRITE_LT, 0, 10)
 		a.complete()
 		b.denied(fb, 0, 10, true)
 	}},

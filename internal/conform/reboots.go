@@ -22,12 +22,9 @@ var rebootTests = []Test{
 			b.denied(fb, 0, 10, true)
 			return
 		}
-		r, err := a.reclaimOpen(f.fh, "a", both, none)
-		t.ok(err, "OPEN as a reclaim")
-		_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 0, 10, true)
-		t.ok(err, "LOCK as a reclaim")
+		r := a.reclaim(f, nfs4.WRITE_LT, 0, 10)
 		a.complete()
-		_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 20, 10, true)
+		_, err := a.tryLock(r, "a", nfs4.WRITE_LT, 20, 10, true)
 		t.want(err, "LOCK as a reclaim after RECLAIM_COMPLETE", nfs4.NFS4ERR_NO_GRACE)
 		// The rival waits for the end of grace, and the lock is still not its own.
 		t.keep = []*client{a}
@@ -60,10 +57,7 @@ var rebootTests = []Test{
 			if c.recover() {
 				continue
 			}
-			r, err := c.reclaimOpen(f.fh, f.owner, both, none)
-			t.ok(err, "OPEN as a reclaim")
-			_, err = c.tryLock(r, f.owner, nfs4.READ_LT, 0, 10, true)
-			t.ok(err, "LOCK as a reclaim")
+			c.reclaim(f, nfs4.READ_LT, 0, 10)
 			c.complete()
 		}
 		c := t.client("c")
@@ -89,10 +83,7 @@ var rebootTests = []Test{
 			t.skip("the server came back with all of its state")
 		}
 		b.recover()
-		r, err := a.reclaimOpen(f.fh, "a", both, none)
-		t.ok(err, "OPEN as a reclaim")
-		_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 0, 10, true)
-		t.ok(err, "LOCK as a reclaim")
+		a.reclaim(f, nfs4.WRITE_LT, 0, 10)
 		rb, err := b.reclaimOpen(fb.fh, "b", both, none)
 		t.ok(err, "OPEN as a reclaim by the other")
 		_, err = b.tryLock(rb, "b", nfs4.WRITE_LT, 0, 10, true)
@@ -111,10 +102,7 @@ var rebootTests = []Test{
 		fb := b.open("", "b", both, none)
 		b.lock(fb, nfs4.WRITE_LT, 0, 10)
 		a.recover()
-		r, err := a.reclaimOpen(f.fh, "a", both, none)
-		if err == nil {
-			_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 0, 10, true)
-		}
+		_, err := a.tryReclaim(f, nfs4.WRITE_LT, 0, 10)
 		t.want(err, "the reclaim after grace", nfs4.NFS4ERR_NO_GRACE, nfs4.NFS4ERR_RECLAIM_BAD)
 	}},
 	{Name: "reboot/edge", Section: "8.4.3", Restart: true, About: "a client that missed a grace period cannot reclaim in the next one", run: func(t *T) {
@@ -131,10 +119,7 @@ var rebootTests = []Test{
 		b.unlock(fb, 0, 10)
 		t.reboot()
 		a.recover()
-		r, err := a.reclaimOpen(f.fh, "a", both, none)
-		if err == nil {
-			_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 0, 10, true)
-		}
+		_, err := a.tryReclaim(f, nfs4.WRITE_LT, 0, 10)
 		t.want(err, "the reclaim of what another has had since", nfs4.NFS4ERR_NO_GRACE, nfs4.NFS4ERR_RECLAIM_BAD)
 	}},
 }

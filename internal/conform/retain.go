@@ -44,10 +44,7 @@ var retainTests = []Test{
 	{Name: "retain/reclaim", Section: "seed; draft", About: "a client that restarted reclaims its open and lock, and nobody gets in between", run: func(t *T) {
 		a, b, f, fb := t.held(nfs4.OPEN4_SHARE_DENY_NONE)
 		b.denied(fb, 0, 10, true)
-		r, err := a.reclaimOpen(f.fh, "a", both, none)
-		t.ok(err, "OPEN as a reclaim")
-		_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 0, 10, true)
-		t.ok(err, "LOCK as a reclaim")
+		r := a.reclaim(f, nfs4.WRITE_LT, 0, 10)
 		b.denied(fb, 0, 10, true)
 		a.complete()
 		b.denied(fb, 0, 10, true)
@@ -98,10 +95,7 @@ var retainTests = []Test{
 	}},
 	{Name: "retain/smaller", Section: "draft", About: "less than was held can be reclaimed, and the rest goes with RECLAIM_COMPLETE", run: func(t *T) {
 		a, b, f, fb := t.held(nfs4.OPEN4_SHARE_DENY_NONE)
-		r, err := a.reclaimOpen(f.fh, "a", both, none)
-		t.ok(err, "OPEN as a reclaim")
-		_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 0, 5, true)
-		t.ok(err, "LOCK as a reclaim of half")
+		a.reclaim(f, nfs4.WRITE_LT, 0, 5)
 		b.denied(fb, 5, 5, true)
 		a.complete()
 		b.denied(fb, 0, 5, true)
@@ -135,10 +129,7 @@ var retainTests = []Test{
 		t.ok(err, "OPEN as a reclaim")
 		a.restart()
 		b.denied(fb, 0, 10, true)
-		r, err := a.reclaimOpen(f.fh, "a", both, none)
-		t.ok(err, "OPEN as a reclaim, after another restart")
-		_, err = a.tryLock(r, "a", nfs4.WRITE_LT, 0, 10, true)
-		t.ok(err, "LOCK as a reclaim, after another restart")
+		a.reclaim(f, nfs4.WRITE_LT, 0, 10)
 		a.complete()
 		b.denied(fb, 0, 10, true)
 	}},

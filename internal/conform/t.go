@@ -325,6 +325,21 @@ func (c *client) tryLock(f file, owner string, typ nfs4.LockType, offset, length
 	return r.LockStateid, err
 }
 
+// reclaim takes an open and a lock under it back.
+func (c *client) reclaim(f file, typ nfs4.LockType, offset, length uint64) file {
+	r, err := c.tryReclaim(f, typ, offset, length)
+	c.t.ok(err, "the reclaim of an open and a lock")
+	return r
+}
+
+func (c *client) tryReclaim(f file, typ nfs4.LockType, offset, length uint64) (file, error) {
+	r, err := c.reclaimOpen(f.fh, f.owner, both, none)
+	if err == nil {
+		_, err = c.tryLock(r, f.owner, typ, offset, length, true)
+	}
+	return r, err
+}
+
 func (c *client) unlock(f file, offset, length uint64) {
 	c.t.ok(c.tryUnlock(f, offset, length), "LOCKU")
 }
