@@ -85,26 +85,23 @@ func (r *ref) checkACL(ctx context.Context) error {
 	return err
 }
 
-// takeACL takes the list out of the attributes of what is to be created in the directory r. The file is made
-// with a mode that lets nobody in, and gets the list when it is there: so at no time is it open to more people
+// createAttr is setAttr for what is to be created in the current directory. With a list, given is true: the file is
+// made with a mode that lets nobody in, and gets the list when it is there, so at no time is it open to more people
 // than the list says.
-func (c *compound) takeACL(ctx context.Context, r *ref, f *nfs4.Fattr) (list []nfs4.ACE, given bool, err error) {
-	if !f.Mask.Has(nfs4.FATTR4_ACL) {
-		return nil, false, nil
+func (c *compound) createAttr(ctx context.Context, f nfs4.Fattr) (set fs.SetAttr, bits nfs4.Bitmap, given bool, err error) {
+	if given = f.Mask.Has(nfs4.FATTR4_ACL); given {
+		if err := c.cur.checkACL(ctx); err != nil {
+			return set, bits, given, err
+		}
+		f.Mask.Clear(nfs4.FATTR4_ACL)
 	}
-	if err := r.checkACL(ctx); err != nil {
-		return nil, false, err
+	set, bits, err = c.setAttr(&c.cur, &f, true)
+	if err == nil && given {
+		mode := uint32(0)
+		if set.Mode != nil {
+			mode = *set.Mode &^ 0o777
+		}
+		set.Mode, set.Umask = &mode, nil
 	}
-	list = f.ACL
-	f.Mask.Clear(nfs4.FATTR4_ACL)
-	return list, true, nil
-}
-
-// closed is a mode without permissions.
-func closed(mode *uint32) *uint32 {
-	m := uint32(0)
-	if mode != nil {
-		m = *mode &^ 0o777
-	}
-	return &m
+	return set, bits, given, err
 }

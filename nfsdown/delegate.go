@@ -66,7 +66,7 @@ func (o *opening) grantDelegation(ctx context.Context, file ref, kind state.Dele
 	}
 	req := p.Request
 	req.File = file.h
-	berr, jerr := c.s.both(ctx, p.Batch, c.s.commit, func() error {
+	berr, jerr := c.s.both(ctx, p.Batch, false, func() error {
 		if _, err := file.b.Open(ctx, file.cred, &req); err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (o *opening) reclaimDelegation(ctx context.Context) {
 			req.File, req.Reclaim = file.h, p.Call == state.CallReclaim
 			call = func() error { _, err := file.b.Open(ctx, file.cred, &req); return err }
 		}
-		berr, jerr := c.s.both(ctx, p.Batch, c.s.commit, call)
+		berr, jerr := c.s.both(ctx, p.Batch, false, call)
 		_, eff, err = p.Settle(berr, jerr)
 		c.effects(eff)
 		if err == nil {

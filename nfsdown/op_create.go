@@ -25,20 +25,12 @@ func opCreate(ctx context.Context, c *compound, a *nfs4.CreateArgs) (*nfs4.Creat
 	default:
 		return nil, nfs4.NFS4ERR_BADTYPE
 	}
-	attrs := a.Attrs
-	acl, given, err := c.takeACL(ctx, &c.cur, &attrs)
-	if err != nil {
-		return nil, err
-	}
-	if given && a.Type.Type == nfs4.NF4LNK {
+	if a.Type.Type == nfs4.NF4LNK && a.Attrs.Mask.Has(nfs4.FATTR4_ACL) {
 		return nil, nfs4.NFS4ERR_ATTRNOTSUPP
 	}
-	set, bits, err := c.setAttr(&c.cur, &attrs, true)
+	set, bits, given, err := c.createAttr(ctx, a.Attrs)
 	if err != nil {
 		return nil, err
-	}
-	if given {
-		set.Mode, set.Umask = closed(set.Mode), nil
 	}
 	if set.Size != nil {
 		return nil, nfs4.NFS4ERR_INVAL
@@ -56,7 +48,7 @@ func opCreate(ctx context.Context, c *compound, a *nfs4.CreateArgs) (*nfs4.Creat
 		return nil, err
 	}
 	if given {
-		if err := c.setACL(ctx, &r, acl); err != nil {
+		if err := c.setACL(ctx, &r, a.Attrs.ACL); err != nil {
 			// Without its list it is not what was asked for.
 			if _, e := c.cur.b.Remove(ctx, c.cur.cred, c.cur.h, a.Name, fs.RemoveAny); e != nil {
 				c.s.log.Warn("a new object did not get its ACL, and is still there", "name", a.Name, "err", e)

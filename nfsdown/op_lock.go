@@ -38,7 +38,7 @@ func opLock(ctx context.Context, c *compound, a *nfs4.LockArgs) (*nfs4.LockRes, 
 		breq.File, breq.Reclaim = c.cur.h, p.Call == state.CallReclaim
 		call = func() error { return c.cur.b.Lock(ctx, c.cur.cred, &breq) }
 	}
-	berr, jerr := c.s.both(ctx, p.Batch, c.s.commit, call)
+	berr, jerr := c.s.both(ctx, p.Batch, false, call)
 	sid, eff, err := p.Settle(berr, jerr)
 	c.effects(eff)
 	if a.Reclaim {

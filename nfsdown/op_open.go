@@ -63,10 +63,8 @@ type opening struct {
 	res *nfs4.OpenRes
 	set nfs4.Bitmap
 	// size is what a new file gets; 0 is nothing to do.
-	size uint64
-	// acl is the list that a new file gets, if one was given.
-	acl   []nfs4.ACE
-	given bool
+	size  uint64
+	given bool // a list was, which a new file gets when it is there
 }
 
 // writable refuses to write to, or create in, a read-only export.
@@ -196,11 +194,7 @@ func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, 
 			return err
 		}
 	}
-	record := c.s.commit
-	if p.Weak {
-		record = c.s.write
-	}
-	berr, jerr := c.s.both(ctx, p.Batch, record, call)
+	berr, jerr := c.s.both(ctx, p.Batch, p.Weak, call)
 	sid, eff, err := p.Settle(berr, jerr)
 	c.effects(eff)
 	if req.Reclaim {
@@ -251,7 +245,7 @@ func (o *opening) protect(ctx context.Context, file *ref) {
 	if !o.given {
 		return
 	}
-	if err := o.c.setACL(ctx, file, o.acl); err != nil {
+	if err := o.c.setACL(ctx, file, o.a.How.Attrs.ACL); err != nil {
 		o.c.s.log.Warn("a new file did not get its ACL", "err", err)
 		return
 	}
@@ -276,7 +270,7 @@ func (o *opening) check(ctx context.Context, h fs.Handle) (evicted bool, err err
 }
 
 // how is the way to create.
-func (o *opening) how(ctx context.Context, req *fs.OpenRequest) (err error) {
+func (o *opening) how(ctx context.Context, req *fs.OpenRequest) error {
 	h := &o.a.How
 	if h.Type != nfs4.OPEN4_CREATE {
 		return nil
@@ -295,22 +289,15 @@ func (o *opening) how(ctx context.Context, req *fs.OpenRequest) (err error) {
 	if h.Mode == nfs4.EXCLUSIVE4_1 && !exclcreat.Contains(h.Attrs.Mask.And(o.c.supported(&o.c.cur))) {
 		return nfs4.NFS4ERR_INVAL
 	}
-	attrs := h.Attrs
-	if o.acl, o.given, err = o.c.takeACL(ctx, &o.c.cur, &attrs); err != nil {
-		return err
-	}
-	set, bits, err := o.c.setAttr(&o.c.cur, &attrs, true)
+	set, bits, given, err := o.c.createAttr(ctx, h.Attrs)
 	if err != nil {
 		return err
-	}
-	if o.given {
-		set.Mode, set.Umask = closed(set.Mode), nil
 	}
 	if set.Size != nil && *set.Size != 0 {
 		// Of a file that is there only zero counts, and means that it is truncated (18.16.3); a new one gets
 		// its size when it is open.
 		o.size, set.Size = *set.Size, nil
 	}
-	req.Attr, o.set = set, bits
+	req.Attr, o.set, o.given = set, bits, given
 	return nil
 }

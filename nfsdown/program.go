@@ -209,7 +209,7 @@ func (s *Server) Evict(e *state.Effects) { s.evict(e) }
 
 // Both commits a batch and calls the backend side by side; call may be nil.
 func (s *Server) Both(ctx context.Context, b *journal.Batch, call func() error) (backend, journal error) {
-	return s.both(ctx, b, s.commit, call)
+	return s.both(ctx, b, false, call)
 }
 
 // Commit makes a batch durable; without a journal it does nothing.

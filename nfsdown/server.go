@@ -299,19 +299,17 @@ func (s *Server) background(f func(ctx context.Context)) {
 
 // commit makes a batch durable. It does not end with the request: the journal answers soon, and an outcome that
 // is not known would be worse than waiting.
-func (s *Server) commit(ctx context.Context, b *journal.Batch) error {
-	if s.cfg.Journal == nil || b == nil || b.Empty() {
-		return nil
-	}
-	return s.cfg.Journal.Commit(context.WithoutCancel(ctx), b)
-}
+func (s *Server) commit(ctx context.Context, b *journal.Batch) error { return s.record(ctx, b, false) }
 
-// write is commit without waiting for the disk: journal.Write.
-func (s *Server) write(ctx context.Context, b *journal.Batch) error {
-	if s.cfg.Journal == nil || b == nil || b.Empty() {
+// record is commit, which with weak does not wait for the disk: journal.Write.
+func (s *Server) record(ctx context.Context, b *journal.Batch, weak bool) error {
+	switch ctx = context.WithoutCancel(ctx); {
+	case s.cfg.Journal == nil || b == nil || b.Empty():
 		return nil
+	case weak:
+		return s.cfg.Journal.Write(ctx, b)
 	}
-	return s.cfg.Journal.Write(context.WithoutCancel(ctx), b)
+	return s.cfg.Journal.Commit(ctx, b)
 }
 
 // written waits until a batch and all that was posted before are in the journal's log: a restart finds
@@ -329,12 +327,11 @@ func (s *Server) written(b *journal.Batch) {
 	}
 }
 
-// both records a batch, by commit or write, and calls the backend side by side, so that a grant takes the longer of
-// the two.
-func (s *Server) both(ctx context.Context, b *journal.Batch, record func(context.Context, *journal.Batch) error, call func() error) (backend, journal error) {
+// both records a batch and calls the backend side by side, so that a grant takes the longer of the two.
+func (s *Server) both(ctx context.Context, b *journal.Batch, weak bool, call func() error) (backend, journal error) {
 	switch {
 	case call == nil:
-		return nil, record(ctx, b)
+		return nil, s.record(ctx, b, weak)
 	case s.cfg.Journal == nil || b == nil || b.Empty():
 		return call(), nil
 	case broken.GrantBeforeJournal:
@@ -346,7 +343,7 @@ func (s *Server) both(ctx context.Context, b *journal.Batch, record func(context
 	}
 	done := make(chan error, 1)
 	go func() { done <- call() }()
-	journal = record(ctx, b)
+	journal = s.record(ctx, b, weak)
 	return <-done, journal
 }
 

@@ -72,13 +72,17 @@ type file struct {
 }
 
 // openFile opens for reading and writing, and creates.
-func (l *Lane) openFile(ctx context.Context, dir nfs4.FH, owner, name string) (f file, err error) {
+func (l *Lane) openFile(ctx context.Context, dir nfs4.FH, owner, name string) (file, error) {
+	return l.open(ctx, dir, l.c.openArgs(owner, name, nfs4.OPEN4_SHARE_ACCESS_BOTH, true))
+}
+
+func (l *Lane) open(ctx context.Context, dir nfs4.FH, a *nfs4.OpenArgs) (f file, err error) {
 	err = l.Do(ctx, func(list []nfs4.Res) error {
 		f.open = list[1].(*nfs4.OpenRes).Stateid
 		f.fh = list[2].(*nfs4.GetfhRes).FH
 		f.size = list[3].(*nfs4.GetattrRes).Attrs.Size
 		return nil
-	}, &nfs4.PutfhArgs{FH: dir}, l.c.openArgs(owner, name, nfs4.OPEN4_SHARE_ACCESS_BOTH, true), &nfs4.GetfhArgs{}, &nfs4.GetattrArgs{Request: usualAttrs})
+	}, &nfs4.PutfhArgs{FH: dir}, a, &nfs4.GetfhArgs{}, &nfs4.GetattrArgs{Request: usualAttrs})
 	return f, err
 }
 

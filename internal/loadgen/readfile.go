@@ -38,13 +38,7 @@ func ReadFile(ctx context.Context, addr, name string, lanes int) (r FileRead, er
 		return r, fmt.Errorf("%s: %w", name, err)
 	}
 	begun := time.Now()
-	var f file
-	err = c.Lanes[0].Do(ctx, func(list []nfs4.Res) error {
-		f.open = list[1].(*nfs4.OpenRes).Stateid
-		f.fh = list[2].(*nfs4.GetfhRes).FH
-		f.size = list[3].(*nfs4.GetattrRes).Attrs.Size
-		return nil
-	}, &nfs4.PutfhArgs{FH: dir}, c.openArgs("reader", path.Base(name), nfs4.OPEN4_SHARE_ACCESS_READ, false), &nfs4.GetfhArgs{}, &nfs4.GetattrArgs{Request: usualAttrs})
+	f, err := c.Lanes[0].open(ctx, dir, c.openArgs("reader", path.Base(name), nfs4.OPEN4_SHARE_ACCESS_READ, false))
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", name, err)
 	}
