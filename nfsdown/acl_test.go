@@ -1,49 +1,19 @@
 package nfsdown
 
 import (
-	"context"
 	"slices"
-	"sync"
 	"testing"
 
-	"holdfast/fs"
 	"holdfast/fs/fstest/memfs"
 	"holdfast/internal/nfs4"
 )
 
-// A listed is a file system that keeps lists, and takes none in which nobody is named.
-type listed struct {
-	*memfs.FS
-	mu   sync.Mutex
-	acls map[fs.Handle][]fs.ACE
-}
-
-func (l *listed) ACLSupport(context.Context, fs.Handle) (uint32, error) { return 3, nil }
-
-func (l *listed) GetACL(_ context.Context, _ *fs.Cred, h fs.Handle) ([]fs.ACE, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.acls[h]), nil
-}
-
-func (l *listed) SetACL(_ context.Context, _ *fs.Cred, h fs.Handle, acl []fs.ACE) error {
-	for _, a := range acl {
-		if a.Who == "zoe@nowhere" {
-			return fs.E("SETATTR", fs.BadOwner, nil)
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.acls[h] = slices.Clone(acl)
-	return nil
-}
-
 var onlyACL = nfs4.Bits(nfs4.FATTR4_ACL)
 
-func listedWorld(t *testing.T, edit func(*Config)) (*world, *listed) {
-	var l *listed
+func listedWorld(t *testing.T, edit func(*Config)) (*world, *memfs.Listed) {
+	var l *memfs.Listed
 	w := newWorld(t, func(c *Config) {
-		l = &listed{FS: c.Exports[0].Backend.(*memfs.FS), acls: map[fs.Handle][]fs.ACE{}}
+		l = memfs.NewListed(c.Exports[0].Backend.(*memfs.FS))
 		c.Exports[0].Backend = l
 		if edit != nil {
 			edit(c)
@@ -118,13 +88,11 @@ func TestACLNames(t *testing.T) {
 		{Mask: 1, Who: "4711"}, {Mask: 1, Who: "zoe@elsewhere"}}
 	p.ok(&nfs4.PutfhArgs{FH: fh}, &nfs4.SetattrArgs{Attrs: nfs4.Fattr{Mask: onlyACL, ACL: list}})
 	var kept []string
-	l.mu.Lock()
-	for _, acl := range l.acls {
+	for _, acl := range l.Lists() {
 		for _, a := range acl {
 			kept = append(kept, a.Who)
 		}
 	}
-	l.mu.Unlock()
 	if want := []string{"OWNER@", "7", "70", "4711", "zoe@elsewhere"}; !slices.Equal(kept, want) {
 		t.Errorf("the backend got %v, want %v", kept, want)
 	}

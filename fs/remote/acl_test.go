@@ -1,9 +1,7 @@
 package remote_test
 
 import (
-	"context"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,35 +10,10 @@ import (
 	"holdfast/nfsdown/state"
 )
 
-// listed is a file system that keeps lists.
-type listed struct {
-	*memfs.FS
-	mu   sync.Mutex
-	acls map[fs.Handle][]fs.ACE
-}
-
-func (l *listed) ACLSupport(context.Context, fs.Handle) (uint32, error) { return 3, nil }
-
-func (l *listed) GetACL(_ context.Context, _ *fs.Cred, h fs.Handle) ([]fs.ACE, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.acls[h]), nil
-}
-
-func (l *listed) SetACL(_ context.Context, _ *fs.Cred, h fs.Handle, acl []fs.ACE) error {
-	if len(acl) > 0 && acl[0].Who == "zoe@nowhere" {
-		return fs.E("SETATTR", fs.BadOwner, nil)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.acls[h] = slices.Clone(acl)
-	return nil
-}
-
 // TestACLsPassThrough: over the origin's server, its wire, and a mount of a mount.
 func TestACLsPassThrough(t *testing.T) {
 	st := state.Config{Lease: 30 * time.Second}
-	one := serve(t, &listed{FS: memfs.New(), acls: map[fs.Handle][]fs.ACE{}}, t.TempDir(), nil, "", st)
+	one := serve(t, memfs.NewListed(memfs.New()), t.TempDir(), nil, "", st)
 	m1 := site{one.addr, "/export"}.mount(t, t.TempDir(), nil)
 	two := serve(t, m1.Remote, t.TempDir(), nil, "", st)
 	m2 := site{two.addr, "/export"}.mount(t, t.TempDir(), nil)
