@@ -9,14 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/child"
 )
 
 // Need skips a test where no real servers are wanted, and gives the program. Make builds it.
@@ -113,8 +113,7 @@ func (p *Proc) Boot() {
 	cmd := exec.Command(p.binary, append(append([]string(nil), p.args...), "--state-dir", p.State)...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = p.log, p.log, []*os.File{w}
 	cmd.Env = append(os.Environ(), "HOLDFAST_READY_FD=3")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err = start(cmd)
+	err = child.Start(cmd)
 	_ = w.Close() // the child has its own
 	if err != nil {
 		p.t.Fatal(err)
@@ -131,24 +130,6 @@ func (p *Proc) Boot() {
 	if n, err := r.Read(b); !strings.HasPrefix(string(b[:n]), "ready") {
 		p.t.Fatalf("%s did not start: %q, %v\n%s", p.name, b[:n], err, p.Log())
 	}
-}
-
-// starts runs on a thread that does not end, because Pdeathsig is about the thread.
-var starts = sync.OnceValue(func() chan func() {
-	c := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range c {
-			f()
-		}
-	}()
-	return c
-})
-
-func start(cmd *exec.Cmd) error {
-	e := make(chan error)
-	starts() <- func() { e <- cmd.Start() }
-	return <-e
 }
 
 // Kill is kill -9, and waits until it is gone.

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"holdfast/internal/child"
 )
 
 // A proc is a holdfast that is killed and started again.
@@ -49,8 +51,7 @@ func (p *proc) launch(env ...string) error {
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.Env = append(append(os.Environ(), "HOLDFAST_READY_FD=3"), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // see keepThread
-	if err := start(cmd); err != nil {
+	if err := child.Start(cmd); err != nil {
 		return errors.Join(err, r.Close(), w.Close())
 	}
 	_ = w.Close() // the child has its own
@@ -74,14 +75,6 @@ func (p *proc) launch(env ...string) error {
 		_ = r.Close()
 	}()
 	return nil
-}
-
-// start starts commands from a thread that does not end: Pdeathsig is about the thread.
-func start(cmd *exec.Cmd) error {
-	once.Do(func() { go keepThread() })
-	e := make(chan error)
-	starts <- func() { e <- cmd.Start() }
-	return <-e
 }
 
 // boot is launch until it serves; false if it ended before, as at a crash point, or was too slow.
