@@ -117,7 +117,7 @@ func (v *VM) checkLog() {
 			if strings.Contains(line, bad) && !strings.Contains(line, "Loading iSCSI") {
 				v.t.Logf("%s: kernel log: %s", v.name, line)
 				test, _, _ := strings.Cut(v.t.Name(), "/")
-				if !expectKernelNoise[test] && !expectKernelNoise[test+" "+v.name] {
+				if !expectKernelNoise[test] && !expectKernelNoise[test+" "+v.name] && !(loseInFlight[test] && strings.HasSuffix(line, "lost 1 locks")) {
 					v.t.Errorf("%s: the kernel complained", v.name)
 				}
 			}
@@ -127,6 +127,10 @@ func (v *VM) checkLog() {
 
 // expectKernelNoise names the tests, or a VM in one, in which Linux is to say that a lock is lost.
 var expectKernelNoise = map[string]bool{}
+
+// loseInFlight names the tests with traffic over a restart, in which Linux may say that one lock is lost: it counts an
+// owner that is on its way to a lock. What is lost in truth the tests find out otherwise.
+var loseInFlight = map[string]bool{"TestKnfsdRestarts": true, "TestGaneshaRestarts": true, "TestResumeAtKnfsd": true, "TestResumeAtGanesha": true}
 
 // try runs a command in the VM and gives its output and error.
 func (v *VM) try(args ...string) (string, error) {

@@ -7,12 +7,6 @@ import (
 	"time"
 )
 
-func init() {
-	// As in TestOriginRestarts: an owner on its way to a lock counts as one whose lock is lost.
-	expectKernelNoise["TestKnfsdRestarts"] = true
-	expectKernelNoise["TestGaneshaRestarts"] = true
-}
-
 // TestKnfsdRestarts: the kernel's server restarts under traffic, alone and with serve. It knows no client any more, so
 // all is reclaimed in its grace period, in whatever way serve holds its locks there otherwise.
 func TestKnfsdRestarts(t *testing.T) { restartsAt(t, knfsdOutside(t, 15)) }

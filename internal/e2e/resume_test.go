@@ -14,9 +14,6 @@ import (
 func init() {
 	// The sleeper's client sees a server that goes away for good.
 	expectKernelNoise["TestSleeperAtKnfsd"] = true
-	// Linux counts an owner on its way to a lock among those whose lock is lost: here one of the traffic.
-	expectKernelNoise["TestResumeAtKnfsd"] = true
-	expectKernelNoise["TestResumeAtGanesha"] = true
 }
 
 // knfsd starts the kernel's NFS server in its VM, an origin that was never changed.
