@@ -402,3 +402,48 @@ func TestReadPlusUnfolds(t *testing.T) {
 		t.Error("a gap was taken for data")
 	}
 }
+
+// An open joins a fetch that began before it, if the version was settled then; what was fetched of a younger one may lack
+// the end of a write, and is not for whoever opens the file later (I6).
+func TestLaterOpenJoinsFetchesOfSettledVersionsOnly(t *testing.T) {
+	ctx := context.Background()
+	for _, settled := range []bool{true, false} {
+		f := newFake()
+		x := f.file("f", pattern(50_000, 1))
+		if !settled {
+			f.behind(func() { x.ctime = 2000 }) // the latest thing that happened at the origin
+		}
+		r := newDataRig(t, f, t.TempDir(), nil)
+		plan := func(who string) (joined bool, drop func()) {
+			io := r.openTo(by(who), alice, "f")
+			fh, err := r.resolve(ctx, io.Handle)
+			r.must(err)
+			v, err := r.validate(ctx, alice, io, fh)
+			r.must(err)
+			df := r.data.use(io.Handle, v.attr, fh)
+			obj, err := r.data.store.Get(df.id, v.version(), r.namer(io.Handle))
+			r.must(err)
+			pieces := r.plan(ctx, df, &reader{alice, io, fh, v}, obj, 0, 50_000)
+			return pieces[0].joined, func() {
+				for i := range pieces {
+					<-pieces[i].fetch.done
+					pieces[i].drop()
+				}
+				obj.Release()
+				r.data.unuse(df)
+			}
+		}
+		block := make(chan struct{})
+		r.openTo(by("first"), alice, "f") // what it takes to know the file is not to be blocked
+		f.behind(func() { f.block = block })
+		first, dropFirst := plan("a")
+		second, dropSecond := plan("b")
+		close(block)
+		dropFirst()
+		dropSecond()
+		r.fetching.Wait()
+		if first || second != settled {
+			t.Errorf("settled %v: the first joined: %v; one who opened the file meanwhile: %v", settled, first, second)
+		}
+	}
+}

@@ -313,6 +313,40 @@ func FuzzStateid(f *testing.F) {
 }
 
 // The strange words of stateids: seqid 0 is the newest, others must match.
+// An open that denies nothing more than before need not be on disk before its client is told; any other must be.
+func TestOnlyAnOpenThatDeniesNothingIsWeak(t *testing.T) {
+	w := newWorld(t, Config{})
+	c := w.client("alice")
+	if err := c.connect(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.complete(); err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range []struct {
+		owner        string
+		access, deny fs.Share
+		weak, record bool
+	}{
+		{"o", fs.ShareRead, 0, true, true},
+		{"o", fs.ShareRead, 0, false, false}, // nothing new
+		{"o", fs.ShareRead, fs.ShareWrite, false, true},
+		{"o", fs.ShareBoth, fs.ShareWrite, true, true}, // no more than it denies already
+		{"p", fs.ShareRead, 0, true, true},
+	} {
+		p, err := c.planOpen(t.Context(), x.owner, "f", x.access, x.deny, false)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		if p.Weak != x.weak || (p.Batch != nil) != x.record {
+			t.Errorf("open %d: weak %v, a record %v", i, p.Weak, p.Batch != nil)
+		}
+		if err := c.doOpen(p); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+}
+
 func TestStateidSeqid(t *testing.T) {
 	w := newWorld(t, Config{})
 	c := w.client("alice")
