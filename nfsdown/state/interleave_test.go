@@ -893,6 +893,7 @@ func (s *sim) recover() {
 		for k, m := range c.memM {
 			if m != 0 && c.c != nil && !c.c.Complete() {
 				c.open(k.Owner.Owner, k.File, m, 0, true)
+				s.wait() // the next looks for a free slot
 			}
 		}
 	}
