@@ -194,7 +194,7 @@ func TestBlockedLock(t *testing.T) {
 			one.must(lock)
 			lock.FD = fd2
 			blocked := two.start(lock)
-			eventually(t, "it waits", func() bool { return m.Status().BlockedLocks == 1 })
+			eventually(t, "it waits", func() bool { return b.queued(f) == 1 })
 			stillBlocked(t, "the lock", blocked)
 
 			two.signal()

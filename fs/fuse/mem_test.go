@@ -925,6 +925,13 @@ func (b *memBackend) held(f *memFile) map[fs.Owner]fs.RangeSet {
 	return out
 }
 
+// queued is how many denied requests stand in the queue of a file.
+func (b *memBackend) queued(f *memFile) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(f.waiting)
+}
+
 func (b *memBackend) openCount(f *memFile) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
