@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -82,6 +83,13 @@ func (f *fleet) start(ctx context.Context) error {
 			}
 		}
 	}
+	if f.s.wants("delegated") {
+		t, err := f.delegated()
+		if err != nil {
+			return err
+		}
+		add(t)
+	}
 	if f.s.wants("ganesha") && f.rtt == 0 {
 		t, err := f.ganesha()
 		if err != nil {
@@ -102,6 +110,36 @@ func (f *fleet) start(ctx context.Context) error {
 	}
 	return nil
 }
+
+// delegated is a serve of its own in front of an origin that delegates what serve opens. Only opens are asked of
+// it: all else is as it is without.
+func (f *fleet) delegated() (*target, error) {
+	data := filepath.Join(f.s.dir, "delegated")
+	if err := os.MkdirAll(data, 0o777); err != nil {
+		return nil, err
+	}
+	// Its files are looked at through the server only: "on" may trust in that.
+	origin, addr, err := f.holdfast("delegating", "origin", data, "--delegate", "on")
+	if err != nil {
+		return nil, err
+	}
+	if f.rtt > 0 {
+		if _, addr, err = f.startRelay(addr); err != nil {
+			return nil, err
+		}
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	serve, addr, err := f.holdfast("delegated", "serve", host+":/data", "-o", fmt.Sprintf("port=%s,nconnect=%d", port, f.s.conns))
+	if err != nil {
+		return nil, err
+	}
+	return &target{name: "delegated", addr: addr, path: "/data", daemons: []*daemon{serve, origin}, only: opens}, nil
+}
+
+var opens = regexp.MustCompile("^open")
 
 func (f *fleet) stop() error {
 	var errs []error

@@ -70,7 +70,7 @@ type settings struct {
 }
 
 // Targets that need no address; otherTarget is the server of -other.
-var allTargets = []string{"origin", "serve", "fuse", "ganesha", "proxy", "dir"}
+var allTargets = []string{"origin", "serve", "delegated", "fuse", "ganesha", "proxy", "dir"}
 
 const otherTarget = "other"
 
@@ -78,7 +78,7 @@ func parse(args []string) (*settings, error) {
 	s := &settings{}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&s.short, "short", false, "one short round, under a minute in all")
-	f.BoolVar(&s.write, "write", false, "write docs/bench/results.md and .json")
+	f.BoolVar(&s.write, "write", false, "write docs/bench/results.md and .json, and plots")
 	f.BoolVar(&s.keep, "keep", false, "leave the scratch directory, with the daemons' logs")
 	f.IntVar(&s.rounds, "n", 5, "rounds")
 	f.DurationVar(&s.time, "time", time.Second, "measured time of a workload")
@@ -180,6 +180,7 @@ type target struct {
 	addr, path string
 	dir        string
 	daemons    []*daemon // that work for it, the one that is asked first
+	only       *regexp.Regexp
 }
 
 // measureAll starts everything, and measures all workloads on all targets, round by round.
@@ -201,11 +202,14 @@ func measureAll(ctx context.Context, s *settings, sec *section) (err error) {
 			}
 			sec.add(round, "limit", l.Name, outcome{Result: r}, err)
 		}
-		for _, w := range loadgen.Workloads() {
+		for _, w := range workloads {
 			if !s.match.MatchString(w.Name) {
 				continue
 			}
 			for _, t := range set.targets {
+				if t.only != nil && !t.only.MatchString(w.Name) {
+					continue
+				}
 				progress("round %d of %d: %s: %s", round+1, s.rounds, w.Name, t.name)
 				r, err := measureOne(ctx, s, w, t)
 				if ctx.Err() != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -233,19 +234,16 @@ func limitOf(w *loadgen.Workload) (name string, divide int) {
 
 // tables gives the rows of a section: rates with ratios to origin, latencies, CPU time.
 func (s *section) tables() (rates, times, costs [][]string) {
-	targets := slices.DeleteFunc(append(slices.Clone(allTargets), otherTarget), func(t string) bool {
-		return !slices.ContainsFunc(s.Cells, func(c *cell) bool { return c.Target == t })
-	})
-	names := map[string]string{"origin": "origin", "serve": "serve", "fuse": "serve's FUSE mount", "ganesha": "nfs-ganesha", "proxy": "its PROXY_V4", "dir": "bare directory", otherTarget: "other server"}
+	targets := s.present()
 	head := []string{"workload"}
 	for _, t := range targets {
-		head = append(head, names[t])
+		head = append(head, targetNames[t])
 	}
 	headed := func(first string) [][]string {
 		return [][]string{append([]string{first}, head[1:]...)}
 	}
 	rates, times, costs = [][]string{append(slices.Clone(head), "raw limit")}, headed("p50 / p99"), headed("CPU of the daemons per round")
-	for _, w := range loadgen.Workloads() {
+	for _, w := range workloads {
 		row, rowTimes, rowCosts := []string{w.Name}, []string{w.Name}, []string{w.Name}
 		found := false
 		for _, t := range targets {
@@ -322,7 +320,7 @@ func (r *report) print(w io.Writer) error {
 		rates, times, costs := s.tables()
 		fmt.Fprintf(w, "\n%s (medians of %d)\n\n", s.title(), r.Rounds)
 		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-		for _, rows := range [][][]string{rates, times, costs, s.limits()} {
+		for _, rows := range [][][]string{s.goals(), rates, times, costs, s.limits()} {
 			if len(rows) < 2 {
 				continue
 			}
@@ -356,7 +354,7 @@ func (c *cell) delays() (n uint64) {
 	return n
 }
 
-// write writes results.md and results.json.
+// write writes results.md, results.json and the plots.
 func (r *report) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -366,6 +364,9 @@ func (r *report) write(dir string) error {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	if err := r.plot(dir); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "results.md"), []byte(r.markdown()), 0o644)
@@ -384,7 +385,7 @@ Ratios are to the origin in the same round: median [least..largest].
 	for _, s := range r.Sections {
 		fmt.Fprintf(&b, "\n## %s\n", s.title())
 		rates, times, costs := s.tables()
-		for _, rows := range [][][]string{rates, times, costs, s.limits()} {
+		for _, rows := range [][][]string{s.goals(), rates, times, costs, s.limits()} {
 			if len(rows) < 2 {
 				continue
 			}
@@ -395,6 +396,9 @@ Ratios are to the origin in the same round: median [least..largest].
 					b.WriteString("|" + strings.Repeat(" --- |", len(row)) + "\n")
 				}
 			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.plots())) {
+			fmt.Fprintf(&b, "\n![%s](%[1]s)\n", name)
 		}
 		for _, n := range s.Notes {
 			fmt.Fprintf(&b, "\n%s\n", n)

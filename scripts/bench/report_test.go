@@ -2,9 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/xml"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +86,87 @@ func TestReport(t *testing.T) {
 	}
 	if err != nil || len(again.Sections) != 1 || len(again.Sections[0].Cells) != 4 {
 		t.Errorf("results.json: %v %+v", err, again)
+	}
+}
+
+// A goal is judged by the median of the ratios of each round, and not at all without both sides.
+func TestGoals(t *testing.T) {
+	s := newReport(&settings{rounds: 3, binary: "/nonexistent"}).section(0)
+	if rows := s.goals(); len(rows) != 1 {
+		t.Errorf("of nothing: %v", rows)
+	}
+	add := func(target, workload string, rates ...float64) {
+		for i, v := range rates {
+			s.add(i, target, workload, outcome{Result: loadgen.Result{Rate: v, Unit: "/s"}}, nil)
+		}
+	}
+	add("serve", "lock+unlock, 1 owner", 40, 90, 10)
+	add("origin", "lock+unlock, 1 owner", 100, 100, 100)
+	add("serve", "read 1 MiB sequential, depth 8", 5, 5, 5)
+	add("limit", "TCP stream, 1 MiB writes", 10, 10, 10)
+	want := [][]string{
+		{"warm 1 MiB sequential read, depth 8", "0.50 [0.50..0.50]", ">= 0.6 of raw TCP", "missed"},
+		{"lock+unlock, durable and upstream, 1 owner", "0.40 [0.10..0.90]", ">= 0.4 of origin", "met"},
+	}
+	if rows := s.goals(); !reflect.DeepEqual(rows[1:], want) {
+		t.Errorf("%q, want %q", rows[1:], want)
+	}
+	s.rtt = time.Second
+	if rows := s.goals(); len(rows) != 1 {
+		t.Errorf("with the origin far away: %v", rows)
+	}
+	for _, g := range goals {
+		if loadgen.Find(g.workload) == nil || targetNames[g.target] == "" || targetNames[g.of] == "" {
+			t.Errorf("%+v is of nothing that is measured", g)
+		}
+	}
+}
+
+// A plot is well-formed, has a bar for each value, and none longer than the drawing.
+func TestPlots(t *testing.T) {
+	s := newReport(&settings{rounds: 1, binary: "/nonexistent"}).section(0)
+	for i, target := range []string{"origin", "serve", "fuse"} {
+		for _, w := range workloads {
+			s.add(0, target, w.Name, outcome{Result: loadgen.Result{Rate: float64(i+1) * 10, P50: time.Duration(i+1) * time.Millisecond}}, nil)
+		}
+	}
+	files := s.plots()
+	if len(files) != 3 {
+		t.Errorf("%d files", len(files))
+	}
+	bars := map[string]int{"ratios.svg": 2 * len(workloads), "times.svg": 3 * len(workloads), "data.svg": 6}
+	for name, text := range files {
+		n := 0
+		for d := xml.NewDecoder(strings.NewReader(text)); ; {
+			tok, err := d.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			e, ok := tok.(xml.StartElement)
+			if !ok || e.Name.Local != "rect" {
+				continue
+			}
+			r := map[string]string{}
+			for _, a := range e.Attr {
+				r[a.Name.Local] = a.Value
+			}
+			if r["x"] != fmt.Sprint(plotLeft) {
+				continue // of the legend
+			}
+			n++
+			if w, err := strconv.ParseFloat(r["width"], 64); err != nil || w < 1 || w > plotWidth-plotLeft-plotRight+0.1 {
+				t.Errorf("%s: a bar is %s wide (%v)", name, r["width"], err)
+			}
+		}
+		if n != bars[name] {
+			t.Errorf("%s: %d bars, want %d", name, n, bars[name])
+		}
+	}
+	if text := (&plot{}).svg(); text != "" {
+		t.Errorf("of nothing: %s", text)
 	}
 }
 
