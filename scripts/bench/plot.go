@@ -78,11 +78,11 @@ func (p *plot) svg() string {
 		x += 30 + 7*len(targetNames[t])
 	}
 	for _, v := range p.ticks(lo, hi) {
-		fmt.Fprintf(&b, `<line x1="%.1f" y1="%d" x2="%[1]f" y2="%[3]d" stroke="#ddd"/><text x="%.1[1]f" y="%[4]d" text-anchor="middle" fill="#666">%s</text>`+"\n",
+		fmt.Fprintf(&b, `<line x1="%.1f" y1="%d" x2="%.1[1]f" y2="%[3]d" stroke="#ddd"/><text x="%.1[1]f" y="%[4]d" text-anchor="middle" fill="#666">%s</text>`+"\n",
 			at(v), plotTop-4, height-6, plotTop-8, escape(amount(v, p.unit)))
 	}
 	if p.line > 0 {
-		fmt.Fprintf(&b, `<line x1="%.1f" y1="%d" x2="%.1[1]f" y2="%d" stroke="#4e79a7" stroke-dasharray="4 3"/>`+"\n", at(p.line), plotTop-4, height-6)
+		fmt.Fprintf(&b, `<line x1="%.1f" y1="%d" x2="%.1[1]f" y2="%[3]d" stroke="#4e79a7" stroke-dasharray="4 3"/>`+"\n", at(p.line), plotTop-4, height-6)
 	}
 	y := plotTop
 	for _, g := range p.groups {
