@@ -100,6 +100,12 @@ type covers struct {
 	// closing are parked opens on their way out.
 	// +checklocks:mu
 	closing map[parkedKey]*closing
+	// opening are the upstream owners that have OPENs on their way; see overtaken.go.
+	// +checklocks:mu
+	opening map[UpOwner]*opening
+	// clock counts OPENs that are sent and CLOSEs that have ended.
+	// +checklocks:mu
+	clock uint64
 	// aliases are the upstream owners that local opens have taken over.
 	// +checklocks:mu
 	aliases map[fs.Owner]UpOwner
@@ -165,6 +171,7 @@ func (r *Remote) initCovers(up upstream) {
 	}
 	r.covers.files = make(map[fs.Handle]*cover)
 	r.covers.closing = make(map[parkedKey]*closing)
+	r.covers.opening = make(map[UpOwner]*opening)
 	r.covers.aliases = make(map[fs.Owner]UpOwner)
 	r.covers.promises = make(map[fs.Handle]*promise)
 }
@@ -397,7 +404,7 @@ func (r *Remote) unpark(ctx context.Context, file fs.Handle) {
 	c := &r.covers
 	c.mu.Lock()
 	x := c.files[file]
-	var list map[UpOwner]parkedOpen
+	var list map[UpOwner]*closing
 	if x != nil && len(x.parked) > 0 {
 		list = c.takeAll(x)
 	}
@@ -410,27 +417,26 @@ func (r *Remote) unpark(ctx context.Context, file fs.Handle) {
 // takeAll takes all parked opens of a file to be closed.
 //
 // +checklocks:c.mu
-func (c *covers) takeAll(x *cover) map[UpOwner]parkedOpen {
-	list := x.parked
-	for up := range list {
-		c.closing[parkedKey{up, x.file}] = &closing{done: make(chan struct{})}
+func (c *covers) takeAll(x *cover) map[UpOwner]*closing {
+	list := make(map[UpOwner]*closing, len(x.parked))
+	for up := range x.parked {
+		list[up] = &closing{done: make(chan struct{})}
+		c.closing[parkedKey{up, x.file}] = list[up]
 	}
-	x.parked = map[UpOwner]parkedOpen{}
 	c.parked -= len(list)
+	x.parked = map[UpOwner]parkedOpen{}
 	return list
 }
 
-func (r *Remote) closeParked(ctx context.Context, x *cover, list map[UpOwner]parkedOpen) {
+func (r *Remote) closeParked(ctx context.Context, x *cover, list map[UpOwner]*closing) {
 	c := &r.covers
-	for up := range list {
+	for up, cl := range list {
 		key := parkedKey{up, x.file}
 		c.mu.Lock()
-		cl := c.closing[key]
-		if cl != nil {
-			cl.begun = true
-		}
+		ours := c.closing[key] == cl
+		cl.begun = ours
 		c.mu.Unlock()
-		if cl == nil {
+		if !ours {
 			continue // its owner has opened the file again: it is his
 		}
 		r.closeUnwanted(ctx, key, x.fh, cl)
@@ -443,7 +449,10 @@ func (r *Remote) closeUnwanted(ctx context.Context, key parkedKey, fh nfs4.FH, c
 	c := &r.covers
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.closing, key)
+	if c.closing[key] == cl {
+		delete(c.closing, key)
+	}
+	c.closeEnded(key)
 	close(cl.done)
 }
 
@@ -452,54 +461,6 @@ func (r *Remote) givenBack(err error) {
 	if err != nil && !errors.Is(err, nfsup.ErrNoState) && r.ctx.Err() == nil {
 		r.log.Warn("an open of no use could not be given back", "err", err)
 	}
-}
-
-// claim makes what is parked of (up, file) part of the open that the origin has just granted to up: there
-// is one open for an owner and a file. access is what it had besides. If that is being closed, the grant
-// may be closed with it: wait, and open again.
-func (c *covers) claim(up UpOwner, file fs.Handle) (access fs.Share, wait <-chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if x := c.files[file]; x != nil {
-		if p, ok := x.parked[up]; ok {
-			delete(x.parked, up)
-			c.parked--
-			return p.access, nil
-		}
-	}
-	key := parkedKey{up, file}
-	cl := c.closing[key]
-	switch {
-	case cl == nil:
-		return 0, nil
-	case cl.begun:
-		return 0, cl.done
-	}
-	delete(c.closing, key)
-	return fs.ShareBoth, nil
-}
-
-// settleParked lets a granted open and what is parked of it become one, or the grant anew.
-func (r *Remote) settleParked(ctx context.Context, cred *fs.Cred, args *nfsup.OpenArgs, file fs.Handle, fh nfs4.FH) error {
-	had, wait := r.covers.claim(args.Owner, file)
-	if wait != nil {
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return fs.E("OPEN", fs.Interrupted, context.Cause(ctx))
-		}
-		again := *args
-		again.Name, again.Dir, again.How, again.FH = "", "", nfs4.OpenHow{}, fh
-		_, err := r.up.Open(ctx, r.upCred(cred), &again)
-		return r.fail("OPEN", err, file)
-	}
-	if s := r.owners.share(args.Owner, file); had&^(fs.Share(args.Access)|s.access) != 0 {
-		want, deny := fs.Share(args.Access)|s.access, fs.Share(args.Deny)|s.deny
-		if err := r.up.Downgrade(ctx, args.Owner, fh, uint32(want), uint32(deny)); err != nil {
-			r.log.Debug("an open has more modes at the origin than here", "err", err)
-		}
-	}
-	return nil
 }
 
 // unparkFor makes room for an open that denies something: what is parked stands in its way at the origin.
@@ -569,7 +530,7 @@ func (r *Remote) uncover(file fs.Handle) {
 	c := &r.covers
 	c.mu.Lock()
 	x := c.files[file]
-	var list map[UpOwner]parkedOpen
+	var list map[UpOwner]*closing
 	if x != nil {
 		delete(c.files, file)
 		list = c.takeAll(x)

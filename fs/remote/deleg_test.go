@@ -21,6 +21,7 @@ type giver struct {
 	invalid  bool // the lease is in doubt
 	returned chan nfs4.FH
 	wanted   []nfsup.DelegKind
+	granted  func() // is called once, between an OPEN and its answer
 }
 
 func newGiver() *giver {
@@ -31,6 +32,13 @@ func (g *giver) Open(ctx context.Context, cred *rpc.Cred, a *nfsup.OpenArgs) (*n
 	reply, err := g.fake.Open(ctx, cred, a)
 	if err != nil {
 		return nil, err
+	}
+	g.mu.Lock()
+	granted := g.granted
+	g.granted = nil
+	g.mu.Unlock()
+	if granted != nil {
+		granted()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -348,6 +356,38 @@ func TestReclaimsGoToTheOrigin(t *testing.T) {
 	}
 	if w := d.g.wanted[len(d.g.wanted)-1]; w != nfsup.DelegNone {
 		t.Errorf("it wanted a delegation: %v", w)
+	}
+}
+
+// What was parked is closed after its owner's next OPEN was carried out, and before the answer has come: nothing is left
+// of the grant, and the file is opened again.
+func TestCloseOvertakesTheAnswer(t *testing.T) {
+	for _, by := range []string{"handle", "name"} {
+		t.Run(by, func(t *testing.T) {
+			d := newDelegRig(t)
+			o := own("end", "o")
+			d.must(d.byHandle(o, alice, fs.ShareRead))
+			d.shut(o)
+			d.g.granted = func() { d.g.recall(d.rig, d.x.fh) }
+			if by == "name" {
+				d.must(d.byName(o, alice, fs.ShareBoth, 0))
+			} else {
+				d.must(d.byHandle(o, alice, fs.ShareBoth))
+			}
+			if n := d.g.opensOf(d.x.fh); n != 1 {
+				t.Errorf("%d opens at the origin", n)
+			}
+			_, _, err := d.Read(t.Context(), alice, fs.IORef{Handle: d.h, Open: o}, 0, make([]byte, 1))
+			d.must(err)
+			d.shut(o)
+			d.g.recall(d.rig, d.x.fh) // it came with a delegation again
+			if n := d.g.opensOf(d.x.fh); n != 0 {
+				t.Errorf("%d opens are left at the origin", n)
+			}
+			if n := len(d.covers.opening); n != 0 {
+				t.Errorf("%d OPENs are on their way", n)
+			}
+		})
 	}
 }
 

@@ -38,6 +38,8 @@ func (r *Remote) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (
 	}
 	r.owners.begin(up, req.Owner)
 	defer r.owners.end(up)
+	sent := r.covers.beginOpen(up)
+	defer r.covers.endOpen(up, sent)
 	args := &nfsup.OpenArgs{
 		Owner:   up,
 		Access:  uint32(req.Access & fs.ShareBoth),
@@ -47,13 +49,13 @@ func (r *Remote) Open(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest) (
 		Want:    r.wantDeleg(req),
 	}
 	if req.Name == "" {
-		return r.openFile(ctx, cred, req, args)
+		return r.openFile(ctx, cred, req, args, sent)
 	}
-	return r.openName(ctx, cred, req, args)
+	return r.openName(ctx, cred, req, args, sent)
 }
 
 // openFile opens by handle: CLAIM_FH, or CLAIM_PREVIOUS.
-func (r *Remote) openFile(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, args *nfsup.OpenArgs) (*fs.OpenResult, error) {
+func (r *Remote) openFile(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, args *nfsup.OpenArgs, sent uint64) (*fs.OpenResult, error) {
 	fh, err := r.resolve(ctx, req.File)
 	if err != nil {
 		return nil, err
@@ -73,12 +75,12 @@ func (r *Remote) openFile(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 	if err != nil {
 		return nil, r.refusedReclaim(req.Reclaim, r.fail("OPEN", err, req.File))
 	}
-	res, _, err := r.opened(ctx, cred, req.Owner, args, reply, start)
+	res, _, err := r.opened(ctx, cred, req.Owner, args, sent, reply, start)
 	return res, err
 }
 
 // openName opens by name: CLAIM_NULL, and creates the file if that was asked for.
-func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, args *nfsup.OpenArgs) (*fs.OpenResult, error) {
+func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenRequest, args *nfsup.OpenArgs, sent uint64) (*fs.OpenResult, error) {
 	if err := checkName("OPEN", req.Name); err != nil {
 		return nil, err
 	}
@@ -106,7 +108,7 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 		}
 		return nil, r.fail("OPEN", err, req.Dir)
 	}
-	res, before, err := r.opened(ctx, cred, req.Owner, args, reply, start)
+	res, before, err := r.opened(ctx, cred, req.Owner, args, sent, reply, start)
 	if req.Create != fs.NoCreate {
 		edit := func(e *names) { e.forget(req.Name) }
 		if err == nil {
@@ -137,7 +139,7 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 
 // opened makes the answer to an open that the origin has granted, and tells what the owner had open
 // before. If there can be no answer the open is given back.
-func (r *Remote) opened(ctx context.Context, cred *fs.Cred, owner fs.Owner, args *nfsup.OpenArgs, reply *nfsup.OpenReply, start uint64) (*fs.OpenResult, share, error) {
+func (r *Remote) opened(ctx context.Context, cred *fs.Cred, owner fs.Owner, args *nfsup.OpenArgs, sent uint64, reply *nfsup.OpenReply, start uint64) (*fs.OpenResult, share, error) {
 	file, _, _ := r.seal.seal(reply.FH)
 	before := r.owners.share(args.Owner, file)
 	var attr *fs.Attr
@@ -157,7 +159,7 @@ func (r *Remote) opened(ctx context.Context, cred *fs.Cred, owner fs.Owner, args
 		file, err = r.grant(ctx, reply.FH, attr)
 	}
 	if err == nil {
-		err = r.settleParked(ctx, cred, args, file, reply.FH)
+		err = r.settleParked(ctx, cred, args, sent, file, reply.FH)
 	}
 	if err != nil {
 		r.undoOpen(ctx, before, file, args, reply.FH)
@@ -175,18 +177,22 @@ func (r *Remote) opened(ctx context.Context, cred *fs.Cred, owner fs.Owner, args
 // finished even if the caller goes away meanwhile.
 func (r *Remote) undoOpen(ctx context.Context, before share, file fs.Handle, args *nfsup.OpenArgs, fh nfs4.FH) {
 	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		var err error
-		if before.held {
-			err = r.up.Downgrade(r.ctx, args.Owner, fh, uint32(before.access), uint32(before.deny))
+	key := parkedKey{args.Owner, file}
+	if before.held {
+		go func() {
+			defer close(done)
+			err := r.up.Downgrade(r.ctx, args.Owner, fh, uint32(before.access), uint32(before.deny))
 			r.owners.setShare(args.Owner, file, before.access, before.deny)
-		} else {
-			err = r.up.CloseFile(r.ctx, args.Owner, fh)
-			r.owners.closed(args.Owner, file)
-		}
-		r.givenBack(err)
-	}()
+			r.givenBack(err)
+		}()
+	} else {
+		cl := r.covers.beginClose(key)
+		r.owners.closed(args.Owner, file)
+		go func() {
+			defer close(done)
+			r.closeUnwanted(r.ctx, key, fh, cl)
+		}()
+	}
 	select {
 	case <-done:
 	case <-ctx.Done():

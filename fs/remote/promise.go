@@ -100,12 +100,12 @@ func (r *Remote) beforeLocal(ctx context.Context, file fs.Handle) error {
 	if !r.covers.promised() {
 		return nil
 	}
+	late := make(chan struct{})
+	defer r.cfg.Clock.AfterFunc(localPatience, func() { close(late) }).Stop() // it counts from the recall
 	gone := r.recallDown(file)
 	if gone == nil {
 		return nil
 	}
-	late := make(chan struct{})
-	defer r.cfg.Clock.AfterFunc(localPatience, func() { close(late) }).Stop()
 	select {
 	case <-gone:
 		return nil
