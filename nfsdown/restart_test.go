@@ -143,18 +143,16 @@ func TestInvisibleRestartWaitsForTheOrigin(t *testing.T) {
 	lock := p.lock(fh, sid, "l", nfs4.WRITE_LT, 0, 10)
 	var away atomic.Bool
 	away.Store(true)
-	var asked atomic.Int32
-	hook := func(_ context.Context, op string) error {
-		if op == "ReclaimLock" && away.Load() {
-			asked.Add(1)
-			return fs.E("LOCK", fs.Unreachable, errors.New("no route"))
-		}
-		return nil
-	}
 	for range 2 {
-		w.reboot(hook)
-		n := asked.Load()
-		eventually(t, "the lock is asked for", func() bool { return asked.Load() > n })
+		var asked atomic.Bool // by this incarnation
+		w.reboot(func(_ context.Context, op string) error {
+			if op == "ReclaimLock" && away.Load() {
+				asked.Store(true)
+				return fs.E("LOCK", fs.Unreachable, errors.New("no route"))
+			}
+			return nil
+		})
+		eventually(t, "the lock is asked for", asked.Load)
 		p.again()
 		delayed := make(chan nfs4.Status, 1)
 		go func() {

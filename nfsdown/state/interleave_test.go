@@ -1066,6 +1066,7 @@ func (s *sim) end() {
 	for _, c := range s.clients {
 		for k := range c.opens {
 			c.close(k.Owner.Owner, k.File)
+			s.wait()
 		}
 		s.settle()
 		if c.c != nil && !c.c.Complete() {
