@@ -1,9 +1,10 @@
 package fs
 
 import (
+	"cmp"
 	"fmt"
 	"math"
-	"sort"
+	"slices"
 )
 
 // ToEOF is the length that reaches to the end of any file, RFC 8881 18.10.3.
@@ -95,7 +96,7 @@ func (s RangeSet) With(r Range, t LockType) RangeSet {
 	if t != NoLock {
 		out = append(out, Lock{r, t})
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Range.First < out[j].Range.First })
+	slices.SortFunc(out, func(a, b Lock) int { return cmp.Compare(a.Range.First, b.Range.First) })
 	return out.merge()
 }
 

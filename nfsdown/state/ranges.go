@@ -13,6 +13,12 @@ func minus(s, o fs.RangeSet) fs.RangeSet {
 // strongest is, byte by byte, the stronger of what s and o hold. It is what a record says while it
 // is open which of the two is true: a reclaim of either must find it.
 func strongest(s, o fs.RangeSet) fs.RangeSet {
+	switch { // the usual ones: nothing to weigh, and sets are never changed in place
+	case len(o) == 0:
+		return s
+	case len(s) == 0:
+		return o
+	}
 	for _, t := range []fs.LockType{fs.ReadLock, fs.WriteLock} {
 		for _, l := range o {
 			if l.Type == t {
