@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -290,6 +291,8 @@ func runServe(ctx context.Context, settings func() (*config.Config, error)) (err
 	}
 	cfg := in.cfg
 	defer func() { err = errors.Join(err, in.close()) }()
+	calm := hurry()
+	defer calm()
 	c := &client{in: in, origins: map[string]*remote.Remote{}, fence: fuse.NewFence(fenceMode(cfg))}
 	in.client = c
 
@@ -327,7 +330,25 @@ func runServe(ctx context.Context, settings func() (*config.Config, error)) (err
 		return err
 	}
 	in.server = srv
-	return in.serve(ctx, srv, func() { c.fence.Open() })
+	return in.serve(ctx, srv, func() {
+		c.fence.Open()
+		go func() {
+			for srv.AwaitRestore(ctx) != nil && ctx.Err() == nil { // it has patience, and we have more
+			}
+			calm()
+		}()
+	})
+}
+
+// hurry lets the heap grow to a multiple before garbage is collected, until calm is called. While a server loads its
+// journal and asks for all that its clients had, nearly all that it allocates stays, and they wait. Whoever
+// sets GOGC knows better.
+func hurry() (calm func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	usual := debug.SetGCPercent(400)
+	return sync.OnceFunc(func() { debug.SetGCPercent(usual) })
 }
 
 // exports gives the server's exports; the path of an export is that of an origin.

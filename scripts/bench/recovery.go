@@ -33,7 +33,7 @@ func parseRecovery(args []string) (*recoverySettings, error) {
 	s := &recoverySettings{}
 	f := flag.NewFlagSet("bench recovery", flag.ContinueOnError)
 	locks := f.String("locks", "1000,10000,100000", "how many locks are held; a line for each")
-	f.IntVar(&s.clients, "clients", 100, "clients that hold them, each on a file of its own")
+	f.IntVar(&s.clients, "clients", 1000, "clients that hold them, each on a file of its own")
 	modes := f.String("modes", "recovery=reclaim,restart=auto;recovery=resume,restart=auto;recovery=reclaim,restart=grace;recovery=resume,restart=grace", "flags of serve to measure, as name=value,name=value;...")
 	f.BoolVar(&s.cost, "cost", true, "measure what the journal costs")
 	f.StringVar(&s.binary, "binary", "bin/holdfast", "the program to measure")
@@ -82,7 +82,12 @@ func runRecovery(ctx context.Context, args []string) (err error) {
 			return err
 		}
 	}
-	fmt.Printf("\n%-9s %-8s %-22s %12s %12s %12s %14s %6s\n", "locks", "clients", "serve", "ready", "first grant", "all granted", "reclaims/s", "lost")
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nload average before: %s\n", strings.Join(strings.Fields(string(load))[:3], " "))
+	fmt.Printf("%-9s %-8s %-30s %10s %12s %12s %11s %10s %11s %6s\n", "locks", "clients", "serve", "ready", "first grant", "all granted", "reclaims/s", "serve CPU", "origin CPU", "lost")
 	for _, n := range s.locks {
 		if err := s.recovery(ctx, n); err != nil {
 			return err
@@ -90,6 +95,7 @@ func runRecovery(ctx context.Context, args []string) (err error) {
 	}
 	fmt.Println("\nTimes are from the start of the new process. A grant is a new lock of a client that held locks before,")
 	fmt.Println("so it comes after the client's own recovery; \"all\" is when the last client got one. No lock may be lost.")
+	fmt.Println("CPU is what the two processes used from the start to the last grant; on one machine they share its cores.")
 	return nil
 }
 
@@ -125,7 +131,7 @@ func (s *recoverySettings) recovery(ctx context.Context, n int) (err error) {
 	}
 	f := &fleet{s: &set}
 	defer func() { err = errors.Join(err, f.stop()) }()
-	_, origin, err := f.holdfast("origin", "origin", data, "--lease", "90s", "--grace", "90s", "--retain", "always")
+	original, origin, err := f.holdfast("origin", "origin", data, "--lease", "90s", "--grace", "90s", "--retain", "always")
 	if err != nil {
 		return err
 	}
@@ -159,7 +165,7 @@ func (s *recoverySettings) recovery(ctx context.Context, n int) (err error) {
 			return err
 		}
 		<-serve.exited
-		begin := time.Now()
+		begin, used := time.Now(), cpuTime([]*daemon{original})
 		grants := make(chan time.Duration, clients)
 		failed := make(chan error, clients)
 		for _, h := range holders {
@@ -190,6 +196,7 @@ func (s *recoverySettings) recovery(ctx context.Context, n int) (err error) {
 				first = last
 			}
 		}
+		served, used := cpuTime([]*daemon{serve}), cpuTime([]*daemon{original})-used
 		lost := 0
 		for _, h := range holders {
 			h.mu.Lock()
@@ -197,7 +204,7 @@ func (s *recoverySettings) recovery(ctx context.Context, n int) (err error) {
 			h.lost = 0
 			h.mu.Unlock()
 		}
-		fmt.Printf("%-9d %-8d %-22s %12s %12s %12s %14.0f %6d\n", n, clients, strings.ReplaceAll(mode, ",", " "), ms(ready), ms(first), ms(last), float64(n)/last.Seconds(), lost)
+		fmt.Printf("%-9d %-8d %-30s %10s %12s %12s %11.0f %10s %11s %6d\n", n, clients, strings.ReplaceAll(mode, ",", " "), ms(ready), ms(first), ms(last), float64(n)/last.Seconds(), ms(served), ms(used), lost)
 		if lost > 0 {
 			return fmt.Errorf("%s: %d locks were lost", mode, lost)
 		}
