@@ -54,6 +54,78 @@ func (s *Snapshot) read(v view) error {
 	})
 }
 
+// An UpstreamSnapshot is what is known of one origin, and a little of the rest.
+type UpstreamSnapshot struct {
+	Upstream *Upstream // nil if there is none
+	States   []UpState // at this origin
+	Complete bool      // as in Snapshot
+	Held     bool      // an open or lock of an end client is in force, at whichever origin
+}
+
+// LoadUpstream is the part of Load that is about one origin. What end clients hold, which is most of a journal, is
+// not read.
+func (j *Journal) LoadUpstream(name string) (*UpstreamSnapshot, error) {
+	s := &UpstreamSnapshot{}
+	err := j.store.view(func(v view) error { return s.read(v, name) })
+	if err != nil {
+		return nil, fmt.Errorf("journal %s: load: %w", j.dir, err)
+	}
+	if j.disk == nil {
+		s.Complete = j.complete
+	}
+	return s, nil
+}
+
+func (s *UpstreamSnapshot) read(v view, name string) error {
+	rules, err := loadRules(v)
+	if err != nil {
+		return err
+	}
+	s.Complete = rules.known && rules.incompleteSince == 0
+	// A name may begin as another one does.
+	_, err = scanSome(v, append([]byte{kindUpstream}, name...), func(_, _ []byte, r any) (bool, error) {
+		if u := r.(*Upstream); u.Name == name {
+			s.Upstream = u
+		}
+		return s.Upstream == nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = scanSome(v, appendWord([]byte{kindUpState}, name), func(_, _ []byte, r any) (bool, error) {
+		s.States = append(s.States, *r.(*UpState))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, kind := range []byte{kindOpen, kindLock} {
+		_, err = scanSome(v, []byte{kind}, func(_, _ []byte, r any) (bool, error) {
+			s.Held = !rules.void(r)
+			return !s.Held, nil
+		})
+		if err != nil || s.Held {
+			return err
+		}
+	}
+	return nil
+}
+
+// Monitors is the part of Load that is about hosts to notify.
+func (j *Journal) Monitors() (list []Monitor, err error) {
+	err = j.store.view(func(v view) error {
+		_, err := scanSome(v, []byte{kindMonitor}, func(_, _ []byte, r any) (bool, error) {
+			list = append(list, *r.(*Monitor))
+			return true, nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("journal %s: load: %w", j.dir, err)
+	}
+	return list, nil
+}
+
 // Handle looks up a HandleMap; false if there is none.
 func (j *Journal) Handle(digest [16]byte) (h HandleMap, ok bool, err error) {
 	key := handleKey(&digest)
@@ -144,22 +216,27 @@ func (r *rules) voidState(o fs.Owner, epoch uint32) bool {
 // scanRecords decodes all records but the head, handles and events, in the order of their keys.
 func scanRecords(v view, f func(key, value []byte, r any) (bool, error)) error {
 	for _, kind := range []byte{kindClient, kindOpen, kindLock, kindUpstream, kindUpState, kindMonitor} {
-		more := true
-		err := v.scan([]byte{kind}, nil, func(key, value []byte) (bool, error) {
-			body, _, err := unseal(key, value)
-			if err != nil {
-				return false, err
-			}
-			r, err := decodeRecord(key, body)
-			if err != nil {
-				return false, err
-			}
-			more, err = f(key, value, r)
-			return more, err
-		})
-		if err != nil || !more {
+		if more, err := scanSome(v, []byte{kind}, f); err != nil || !more {
 			return err
 		}
 	}
 	return nil
+}
+
+// scanSome decodes the records whose keys begin with prefix, until f returns false, which it tells.
+func scanSome(v view, prefix []byte, f func(key, value []byte, r any) (bool, error)) (more bool, err error) {
+	more = true
+	err = v.scan(prefix, nil, func(key, value []byte) (bool, error) {
+		body, _, err := unseal(key, value)
+		if err != nil {
+			return false, err
+		}
+		r, err := decodeRecord(key, body)
+		if err != nil {
+			return false, err
+		}
+		more, err = f(key, value, r)
+		return more, err
+	})
+	return more, err
 }

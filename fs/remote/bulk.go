@@ -61,13 +61,16 @@ func (r *Remote) reclaimMany(ctx context.Context, list []*fs.BulkReclaim) {
 		b := &nfsup.BulkReclaim{Open: nfsup.OpenArgs{
 			Owner: open, FH: fh, Reclaim: true, Access: uint32(x.Open.Access & fs.ShareBoth), Deny: uint32(x.Open.Deny & fs.ShareBoth),
 		}}
+		var lock UpOwner
 		for i := range x.Locks {
 			l := &x.Locks[i]
 			if unspeakable(l.Range) {
 				b.Locks = nil // it is asked for in another way
 				break
 			}
-			lock := r.lockUp(l.LockOwner, fh)
+			if i == 0 || l.LockOwner != x.Locks[i-1].LockOwner {
+				lock = r.lockUp(l.LockOwner, fh)
+			}
 			r.owners.begin(lock, l.LockOwner)
 			defer r.owners.end(lock)
 			b.Locks = append(b.Locks, nfsup.LockArgs{

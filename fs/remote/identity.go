@@ -58,24 +58,18 @@ const (
 func loadIdentity(ctx context.Context, j *journal.Journal, name, addr string, epoch uint32, now func() time.Time) (*identity, error) {
 	id := &identity{journal: j, now: now}
 	if j != nil {
-		snap, err := j.Load()
+		snap, err := j.LoadUpstream(name)
 		if err != nil {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
-		for i := range snap.Upstreams {
-			if snap.Upstreams[i].Name == name {
-				id.rec = snap.Upstreams[i]
-				before := snap.Upstreams[i]
-				id.before = &before
-			}
+		if u := snap.Upstream; u != nil {
+			id.rec = *u
+			before := *u
+			id.before = &before
 		}
-		for i := range snap.UpStates {
-			if snap.UpStates[i].Name == name {
-				id.states = append(id.states, snap.UpStates[i])
-			}
-		}
+		id.states = snap.States
 		id.whole = snap.Complete
-		id.held = !snap.Complete || len(snap.Opens)+len(snap.Locks) > 0
+		id.held = !snap.Complete || snap.Held
 	}
 	if id.before == nil {
 		if err := id.create(name, now()); err != nil {

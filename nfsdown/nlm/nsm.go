@@ -72,7 +72,7 @@ func (s *Server) recover() error {
 	if s.cfg.Journal == nil {
 		return nil
 	}
-	snap, err := s.cfg.Journal.Load()
+	monitors, err := s.cfg.Journal.Monitors()
 	if err != nil {
 		return fmt.Errorf("nlm: journal: %w", err)
 	}
@@ -82,8 +82,7 @@ func (s *Server) recover() error {
 		missing[owner] = true
 	}
 	forget := new(journal.Batch)
-	for i := range snap.Monitors {
-		m := snap.Monitors[i]
+	for _, m := range monitors {
 		k, ok := parseHostKey(m.Host)
 		if !ok || g.Complete && !missing[k.owner()] {
 			forget.DeleteMonitor(m.Host)
