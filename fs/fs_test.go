@@ -61,14 +61,7 @@ func TestRangeSetIsItsBytes(t *testing.T) {
 			if got := toModel(set); got != model {
 				t.Fatalf("after %v %v: %v, want %v", typ, r, got, model)
 			}
-			for i, l := range set {
-				if l.Range.First > l.Range.Last || l.Type == NoLock {
-					t.Fatalf("%v: empty", set)
-				}
-				if i > 0 && (set[i-1].Range.Last >= l.Range.First || set[i-1].Range.Last+1 == l.Range.First && set[i-1].Type == l.Type) {
-					t.Fatalf("%v: not sorted, disjoint and merged", set)
-				}
-			}
+			checkSet(t, set)
 		}
 		q, a, b := modelRange(t)
 		// Bytes between the halves of the model are as the ranges that cross them; ask within one half.
@@ -92,6 +85,42 @@ func TestRangeSetIsItsBytes(t *testing.T) {
 		if got := set.Overlaps(q); got != overlaps {
 			t.Fatalf("%v: overlaps %v: %v", set, q, got)
 		}
+	})
+}
+
+func checkSet(t *rapid.T, set RangeSet) {
+	for i, l := range set {
+		if l.Range.First > l.Range.Last || l.Type == NoLock {
+			t.Fatalf("%v: empty", set)
+		}
+		if i > 0 && (set[i-1].Range.Last >= l.Range.First || set[i-1].Range.Last+1 == l.Range.First && set[i-1].Type == l.Type) {
+			t.Fatalf("%v: not sorted, disjoint and merged", set)
+		}
+	}
+}
+
+func TestStrongestIsByBytes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var sets [2]RangeSet
+		var model [modelSize]LockType
+		for i := range sets {
+			for range rapid.IntRange(0, 8).Draw(t, "ranges") {
+				r, _, _ := modelRange(t)
+				sets[i] = sets[i].With(r, LockType(rapid.IntRange(0, 2).Draw(t, "type")))
+			}
+			for k, typ := range toModel(sets[i]) {
+				model[k] = max(model[k], typ)
+			}
+		}
+		a, b := append(RangeSet(nil), sets[0]...), append(RangeSet(nil), sets[1]...)
+		got := sets[0].Strongest(sets[1])
+		if !a.Equal(sets[0]) || !b.Equal(sets[1]) {
+			t.Fatal("Strongest changed what it was asked of")
+		}
+		if m := toModel(got); m != model {
+			t.Fatalf("%v and %v: %v, want %v", a, b, m, model)
+		}
+		checkSet(t, got)
 	})
 }
 

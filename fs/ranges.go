@@ -1,10 +1,8 @@
 package fs
 
 import (
-	"cmp"
 	"fmt"
 	"math"
-	"slices"
 )
 
 // ToEOF is the length that reaches to the end of any file, RFC 8881 18.10.3.
@@ -81,22 +79,84 @@ type RangeSet []Lock
 // so it also splits, upgrades and downgrades.
 func (s RangeSet) With(r Range, t LockType) RangeSet {
 	out := make(RangeSet, 0, len(s)+2)
+	placed := t == NoLock
+	place := func() {
+		if !placed {
+			out, placed = append(out, Lock{r, t}), true
+		}
+	}
 	for _, l := range s {
-		if !l.Range.Overlaps(r) {
+		if l.Range.Last < r.First {
 			out = append(out, l)
 			continue
 		}
 		if l.Range.First < r.First {
 			out = append(out, Lock{Range{l.Range.First, r.First - 1}, l.Type})
 		}
-		if l.Range.Last > r.Last {
+		place()
+		switch {
+		case l.Range.First > r.Last:
+			out = append(out, l)
+		case l.Range.Last > r.Last:
 			out = append(out, Lock{Range{r.Last + 1, l.Range.Last}, l.Type})
 		}
 	}
-	if t != NoLock {
-		out = append(out, Lock{r, t})
+	place()
+	return out.merge()
+}
+
+// Strongest is, byte by byte, the stronger of what the two hold.
+func (s RangeSet) Strongest(o RangeSet) RangeSet {
+	switch { // the usual ones: nothing to weigh, and sets are never changed in place
+	case len(o) == 0:
+		return s
+	case len(s) == 0:
+		return o
 	}
-	slices.SortFunc(out, func(a, b Lock) int { return cmp.Compare(a.Range.First, b.Range.First) })
+	out := make(RangeSet, 0, len(s)+len(o)+2)
+	var a, b Lock // what is left of the first of each
+	next := func(l *Lock, set *RangeSet) bool {
+		if len(*set) == 0 {
+			return false
+		}
+		*l, *set = (*set)[0], (*set)[1:]
+		return true
+	}
+	hasA, hasB := next(&a, &s), next(&b, &o)
+	for hasA && hasB {
+		switch {
+		case a.Range.Last < b.Range.First:
+			out, hasA = append(out, a), next(&a, &s)
+			continue
+		case b.Range.Last < a.Range.First:
+			out, hasB = append(out, b), next(&b, &o)
+			continue
+		case a.Range.First < b.Range.First:
+			out = append(out, Lock{Range{a.Range.First, b.Range.First - 1}, a.Type})
+			a.Range.First = b.Range.First
+		case b.Range.First < a.Range.First:
+			out = append(out, Lock{Range{b.Range.First, a.Range.First - 1}, b.Type})
+			b.Range.First = a.Range.First
+		}
+		last := min(a.Range.Last, b.Range.Last)
+		out = append(out, Lock{Range{a.Range.First, last}, max(a.Type, b.Type)})
+		if a.Range.Last == last {
+			hasA = next(&a, &s)
+		} else {
+			a.Range.First = last + 1
+		}
+		if b.Range.Last == last {
+			hasB = next(&b, &o)
+		} else {
+			b.Range.First = last + 1
+		}
+	}
+	if hasA {
+		out = append(append(out, a), s...)
+	}
+	if hasB {
+		out = append(append(out, b), o...)
+	}
 	return out.merge()
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"sync"
 
 	"holdfast/fs"
@@ -68,9 +69,19 @@ func (s secret) upOwner2(purpose string, o fs.Owner, fh nfs4.FH) (up UpOwner) {
 	return up
 }
 
+// macs are MACs that were made for a secret, of which there are few: to key one costs more than to use it.
+var macs sync.Map
+
 // digest is a MAC of words, each preceded by its length: no two lists run into each other.
 func (s secret) digest(words ...string) (up UpOwner) {
-	mac := hmac.New(sha256.New, s[:])
+	pool, ok := macs.Load(s)
+	if !ok {
+		key := s
+		pool, _ = macs.LoadOrStore(s, &sync.Pool{New: func() any { return hmac.New(sha256.New, key[:]) }})
+	}
+	mac := pool.(*sync.Pool).Get().(hash.Hash)
+	defer pool.(*sync.Pool).Put(mac)
+	mac.Reset()
 	var n [4]byte
 	for _, w := range words {
 		binary.BigEndian.PutUint32(n[:], uint32(len(w)))

@@ -12,34 +12,7 @@ func minus(s, o fs.RangeSet) fs.RangeSet {
 
 // strongest is, byte by byte, the stronger of what s and o hold. It is what a record says while it
 // is open which of the two is true: a reclaim of either must find it.
-func strongest(s, o fs.RangeSet) fs.RangeSet {
-	switch { // the usual ones: nothing to weigh, and sets are never changed in place
-	case len(o) == 0:
-		return s
-	case len(s) == 0:
-		return o
-	}
-	for _, t := range []fs.LockType{fs.ReadLock, fs.WriteLock} {
-		for _, l := range o {
-			if l.Type == t {
-				s = atLeast(s, l.Range, t)
-			}
-		}
-	}
-	return s
-}
-
-// atLeast raises r in s to t where it is weaker.
-func atLeast(s fs.RangeSet, r fs.Range, t fs.LockType) fs.RangeSet {
-	was := overlapOf(s, r)
-	s = s.With(r, t)
-	for _, l := range was {
-		if l.Type > t {
-			s = s.With(l.Range, l.Type)
-		}
-	}
-	return s
-}
+func strongest(s, o fs.RangeSet) fs.RangeSet { return s.Strongest(o) }
 
 // overlapOf is the part of s within r.
 func overlapOf(s fs.RangeSet, r fs.Range) fs.RangeSet {

@@ -57,7 +57,7 @@ func (s *Server) lockSet(l *lock) (fs.RangeSet, uint32) {
 		set = set.With(*l.leaving, fs.NoLock)
 	}
 	if l.pend != nil {
-		set = atLeast(set, l.pend.r, l.pend.t)
+		set = set.Strongest(fs.RangeSet{{Range: l.pend.r, Type: l.pend.t}})
 	}
 	epoch := s.cfg.Epoch
 	if len(set) == 0 && l.epoch != 0 {
