@@ -95,7 +95,7 @@ func (c *compound) createAttr(ctx context.Context, f nfs4.Fattr) (set fs.SetAttr
 		}
 		f.Mask.Clear(nfs4.FATTR4_ACL)
 	}
-	set, bits, err = c.setAttr(&c.cur, &f, true)
+	set, bits, err = c.setAttr(ctx, &c.cur, &f, true)
 	if err == nil && given {
 		mode := uint32(0)
 		if set.Mode != nil {

@@ -76,6 +76,13 @@ func TestACLAtCreation(t *testing.T) {
 	p.fails(nfs4.NFS4ERR_BADOWNER, mkdir("e", bad)...)
 	p.fails(nfs4.NFS4ERR_NOENT, putroot, &nfs4.LookupArgs{Name: "e"})
 	p.fails(nfs4.NFS4ERR_ATTRNOTSUPP, putroot, &nfs4.CreateArgs{Type: nfs4.CreateType{Type: nfs4.NF4LNK, Link: "f"}, Name: "l", Attrs: given})
+	// What kinds of lists there are cannot be set where it can be asked for, and is unknown elsewhere (RFC 8881 5.5).
+	kinds := &nfs4.SetattrArgs{Attrs: nfs4.Fattr{Mask: nfs4.Bits(nfs4.FATTR4_ACLSUPPORT), ACLSupport: 1}}
+	p.fails(nfs4.NFS4ERR_INVAL, with(at("f"), kinds)...)
+	p.fails(nfs4.NFS4ERR_INVAL, mkdir("k", kinds.Attrs)...)
+	plain := newWorld(t, nil).client("alice")
+	plain.mkfile("f", nil)
+	plain.fails(nfs4.NFS4ERR_ATTRNOTSUPP, with(at("f"), kinds)...)
 }
 
 // TestACLNames: numbers of the backend are names outside where this host knows them, and the other way round;

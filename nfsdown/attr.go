@@ -208,10 +208,14 @@ func fromTime(t nfs4.Time) (time.Time, error) {
 
 // setAttr understands the attributes that SETATTR or a creation sets. The bitmap is what was understood, which
 // is all of it: attrsset if it succeeds.
-func (c *compound) setAttr(r *ref, f *nfs4.Fattr, creating bool) (fs.SetAttr, nfs4.Bitmap, error) {
+func (c *compound) setAttr(ctx context.Context, r *ref, f *nfs4.Fattr, creating bool) (fs.SetAttr, nfs4.Bitmap, error) {
 	var s fs.SetAttr
 	m := f.Mask
-	if !c.supported(r).Contains(m) {
+	known, _, err := c.supportedOf(ctx, r, m)
+	if err != nil {
+		return s, nfs4.Bitmap{}, err
+	}
+	if !known.Contains(m) {
 		return s, nfs4.Bitmap{}, nfs4.NFS4ERR_ATTRNOTSUPP
 	}
 	allowed := settable
@@ -221,7 +225,6 @@ func (c *compound) setAttr(r *ref, f *nfs4.Fattr, creating bool) (fs.SetAttr, nf
 	if !allowed.Contains(m) || m.Has(nfs4.FATTR4_MODE) && m.Has(nfs4.FATTR4_MODE_UMASK) {
 		return s, nfs4.Bitmap{}, nfs4.NFS4ERR_INVAL
 	}
-	var err error
 	if m.Has(nfs4.FATTR4_SIZE) {
 		if f.Size > math.MaxInt64 {
 			return s, nfs4.Bitmap{}, nfs4.NFS4ERR_FBIG

@@ -19,7 +19,7 @@ func opSetattr(ctx context.Context, c *compound, a *nfs4.SetattrArgs) (*nfs4.Set
 		}
 		f.Mask.Clear(nfs4.FATTR4_ACL)
 	}
-	set, bits, err := c.setAttr(&c.cur, &f, false)
+	set, bits, err := c.setAttr(ctx, &c.cur, &f, false)
 	if err != nil {
 		return nil, err
 	}

@@ -123,6 +123,9 @@ func (r *Remote) settleParked(ctx context.Context, cred *fs.Cred, args *nfsup.Op
 		}
 		again := *args
 		again.Name, again.Dir, again.How, again.FH = "", "", nfs4.OpenHow{}, fh
+		if args.Deny != 0 { // if the grant is still there it would stand in its own way (9.7)
+			r.givenBack(r.up.CloseFile(ctx, args.Owner, fh))
+		}
 		_, err := r.up.Open(ctx, r.upCred(cred), &again)
 		return r.fail("OPEN", err, file)
 	}

@@ -88,7 +88,16 @@ func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, e
 	clash := func(a, d fs.Share) bool { return a&deny != 0 || d&access != 0 }
 	var past []*open // with something held past its limit
 	for _, o := range f.opens {
-		if o.owner == owner || o.isDeleg() {
+		if o.isDeleg() {
+			continue
+		}
+		if o.owner == owner {
+			// What the owner denies it denies itself (RFC 8881 9.7, RFC 7530 9.9). Not so in NLM, where a SHARE that is
+			// repeated takes the place of the one before, and not if our restart came before the answer: then this is
+			// the same OPEN again.
+			if o.client != nil && !o.client.permanent && !o.sid.restored && clash(o.access, o.deny) {
+				return nil, false, nfs4.NFS4ERR_SHARE_DENIED
+			}
 			continue
 		}
 		if o.client != nil && clash(o.access, o.deny) {

@@ -330,8 +330,8 @@ func TestOnlyAnOpenThatDeniesNothingIsWeak(t *testing.T) {
 	}{
 		{"o", fs.ShareRead, 0, true, true},
 		{"o", fs.ShareRead, 0, false, false}, // nothing new
-		{"o", fs.ShareRead, fs.ShareWrite, false, true},
-		{"o", fs.ShareBoth, fs.ShareWrite, true, true}, // no more than it denies already
+		{"q", fs.ShareWrite, fs.ShareWrite, false, true},
+		{"q", fs.ShareRead, 0, true, true}, // no more than it denies already
 		{"p", fs.ShareRead, 0, true, true},
 	} {
 		p, err := c.planOpen(t.Context(), x.owner, "f", x.access, x.deny, false)
