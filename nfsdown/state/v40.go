@@ -208,15 +208,15 @@ func (s *Server) noteExpired40(c *Client) {
 // End40 ends what Begin40 or Stateid40 began.
 func (c *Client) End40() { c.end() }
 
-// Stateid40 begins a request by a stateid that is not a special one. Errors: STALE_STATEID for a stateid of an
-// earlier start of ours (RFC 7530 9.1.4.3), EXPIRED for one of a client that is no more (9.6.3), BAD_STATEID for
-// one that never was.
+// Stateid40 begins a request by a stateid that is not a special one. Errors: STALE_STATEID for a stateid of another
+// start of ours (RFC 7530 9.1.4.4; a later one too: our journal may be an older copy), EXPIRED for one of a client that
+// is no more (9.6.3), BAD_STATEID for one that never was.
 func (s *Server) Stateid40(sid nfs4.Stateid) (*Client, error) {
 	epoch, client, n := splitOther(sid.Other)
 	switch {
-	case IsSpecial(sid), epoch == 0, epoch > s.cfg.Epoch:
+	case IsSpecial(sid):
 		return nil, nfs4.NFS4ERR_BAD_STATEID
-	case epoch < s.cfg.Epoch:
+	case epoch != s.cfg.Epoch:
 		return nil, nfs4.NFS4ERR_STALE_STATEID
 	case client == 0, client > s.counter.Load(), n == 0:
 		return nil, nfs4.NFS4ERR_BAD_STATEID
