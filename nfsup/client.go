@@ -35,6 +35,7 @@ type Client struct {
 	renewed    atomic.Int64 // when the last SEQUENCE that was answered was sent, Unix ns
 	backUp     atomic.Bool
 	closing    atomic.Bool
+	leaving    atomic.Bool // DESTROY_SESSION is on its way: that it is gone is no news
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced whenever something below changes; +checklocks:mu
@@ -221,6 +222,7 @@ func (c *Client) destroy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.leaving.Store(true)
 	for _, op := range []nfs4.Args{
 		&nfs4.DestroySessionArgs{SessionID: sess.id},
 		&nfs4.DestroyClientidArgs{ClientID: sess.clientID},

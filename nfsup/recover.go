@@ -18,6 +18,10 @@ const drainTime = 500 * time.Millisecond
 // recover replaces a lost session, and everything behind it if need be: DESIGN 4, RFC 8881 8.4.2.
 // It returns nil when the client has ended.
 func (c *Client) recover(dead *session) *session {
+	if c.leaving.Load() { // it was destroyed by us
+		<-c.ctx.Done()
+		return nil
+	}
 	begun := c.cfg.Clock.Now()
 	expires := c.LeaseExpires()
 	c.mu.Lock()
