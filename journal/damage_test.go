@@ -329,6 +329,17 @@ func TestSmashedFiles(t *testing.T) {
 	}
 }
 
+// Events are lost in the middle and at the end: what is left of them is there, and the loss is reported once.
+func TestLostEventsAreReportedOnce(t *testing.T) {
+	dir, want := crashed(t)
+	edit(t, find(t, dir, "MANIFEST")[0], func(b []byte) []byte { clear(b[30:52]); return b }) // two of three tables
+	j, r := openDamaged(t, dir, want)
+	if r.LostEvents == 0 {
+		t.Fatalf("no events are lost: %s", r)
+	}
+	heal(t, j)
+}
+
 func TestMissingFiles(t *testing.T) {
 	for _, c := range []struct {
 		suffix string

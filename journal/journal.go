@@ -232,8 +232,8 @@ func (j *Journal) begin(r *Report, in *inspection, m mark, ms markState) error {
 	}
 	if r.LostEvents > 0 { // the gap is reported once
 		h.firstEvent = h.nextEvent
-		if t.events > 0 {
-			h.firstEvent = h.nextEvent - t.events
+		if t.last == h.nextEvent-1 {
+			h.firstEvent -= t.run
 		}
 	}
 	h.count, h.sum = t.count, t.sum

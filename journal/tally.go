@@ -13,7 +13,8 @@ type tally struct {
 	sum    uint64
 	index  map[uint64]uint64 // hash of the key to hash of the record
 	bad    [][]byte          // keys of records whose checksum is wrong
-	events uint64            // in [firstEvent, nextEvent)
+	events uint64            // in [firstEvent, nextEvent) of the head, which comes before them
+	run    uint64            // the last of the events that there are, and how many before it without a gap
 	seq    uint64            // the highest in any record
 	epoch  uint32            // the highest in any client, open or lock
 	first  uint64            // numbers of the events there are, 0 if none
@@ -33,13 +34,6 @@ func take(s store) (*tally, error) {
 	err := s.view(func(v view) error {
 		return v.scan(nil, nil, func(key, value []byte) (bool, error) { return true, t.add(key, value) })
 	})
-	if err == nil && t.head != nil && t.first > 0 {
-		// Events outside of what the head knows do not count as found.
-		lo, hi := max(t.first, t.head.firstEvent), min(t.last, t.head.nextEvent-1)
-		if lo > hi {
-			t.events = 0
-		}
-	}
 	return t, err
 }
 
@@ -62,8 +56,13 @@ func (t *tally) add(key, value []byte) error {
 		if t.first == 0 {
 			t.first = e.Seq
 		}
+		if t.run++; e.Seq != t.last+1 {
+			t.run = 1
+		}
 		t.last = e.Seq
-		t.events++
+		if t.head == nil || e.Seq >= t.head.firstEvent && e.Seq < t.head.nextEvent {
+			t.events++
+		}
 		return nil
 	}
 	h := keyHash(key)
