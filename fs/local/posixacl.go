@@ -54,7 +54,8 @@ func decodePosix(b []byte) ([]posixEntry, error) {
 	list := make([]posixEntry, 0, (len(b)-4)/8)
 	for b = b[4:]; len(b) > 0; b = b[8:] {
 		e := posixEntry{binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]), binary.LittleEndian.Uint32(b[4:])}
-		if e.perm&^permA != 0 {
+		named := e.tag == tagUser || e.tag == tagGroup
+		if e.perm&^permA != 0 || named && e.id == noID {
 			return nil, errPosixACL
 		}
 		list = append(list, e)
