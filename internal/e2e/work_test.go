@@ -190,7 +190,7 @@ func TestOriginWithKernelClients(t *testing.T) {
 			for _, m := range v {
 				(&VM{t, m.name}).mount(p, "/data", "/mnt/o", "vers="+vers)
 			}
-			workList(t, v[0], "/mnt/o", dir, 200)
+			workList(t, v[0], "/mnt/o", dir, 500)
 			twoClients(t, v[0], v[1], "/mnt/o")
 		})
 	}
@@ -206,7 +206,7 @@ func TestServeWithKernelClients(t *testing.T) {
 			for _, m := range v {
 				(&VM{t, m.name}).mount(p, "/data", "/mnt/s", "vers="+vers)
 			}
-			workList(t, v[0], "/mnt/s", dir, map[string]int{"4.0": 10, "4.1": 200, "4.2": 5000}[vers])
+			workList(t, v[0], "/mnt/s", dir, map[string]int{"4.0": 10, "4.1": 500, "4.2": 5000}[vers])
 			if vers != "4.0" { // those two meet others in TestAllVersionsContend
 				twoClients(t, v[0], v[1], "/mnt/s")
 			}
