@@ -51,7 +51,7 @@ func TestCommands(t *testing.T) {
 	code(6, "doctor", "127.0.0.1:1:/data")
 
 	mnt := startMount(t, serve, "client")
-	holdHere(t, filepath.Join(mnt, "f"), "write", "0", "10")
+	holdHost(t, filepath.Join(mnt, "f"), "write", "0", "10")
 	var locks struct {
 		Items []struct{ Name, Type, State string }
 	}
@@ -65,7 +65,7 @@ func TestCommands(t *testing.T) {
 	}
 	// Another client of the origin holds more of it, and somebody asks why.
 	direct := startMount(t, origin, "direct")
-	holdHere(t, filepath.Join(direct, "f"), "write", "100", "10")
+	holdHost(t, filepath.Join(direct, "f"), "write", "100", "10")
 	why := code(0, "why", "/data/f")
 	must(t, "why", why, "holds     write 0-9, new")
 	must(t, "why", why, "holds     write 100-109: another client of the origin")
@@ -99,19 +99,4 @@ func TestCommands(t *testing.T) {
 	if status.Phase != "grace" && status.Phase != "serving" {
 		t.Errorf("phase after a restart: %s", status.Phase)
 	}
-}
-
-// holdHere starts a process on this host that takes locks and holds them until the test ends.
-func holdHere(t *testing.T, file string, commands ...string) {
-	t.Helper()
-	probe, socket := filepath.Join(repo, "scripts/vm/bin/lockprobe"), filepath.Join(t.TempDir(), "s")
-	out, err := exec.Command(probe, append([]string{"--hold", socket, file}, commands...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command(probe, "--ask", socket, "quit").CombinedOutput(); err != nil {
-			t.Errorf("the holder of %s does not end: %v %s", file, err, out)
-		}
-	})
 }

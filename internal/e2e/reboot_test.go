@@ -301,8 +301,28 @@ func (d *Daemon) address() string {
 // probeHost is VM.probe on the host.
 func probeHost(t *testing.T, file string, commands ...string) string {
 	t.Helper()
-	out, _ := exec.Command(filepath.Join(repo, "scripts/vm/bin/lockprobe"), append([]string{file}, commands...)...).CombinedOutput()
-	return string(out)
+	out, _ := lockprobe(append([]string{file}, commands...)...)
+	return out
+}
+
+// holdHost is VM.hold on the host. The process ends with the test.
+func holdHost(t *testing.T, file string, commands ...string) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	if out, err := lockprobe(append([]string{"--hold", socket, file}, commands...)...); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := lockprobe("--ask", socket, "quit"); err != nil {
+			t.Errorf("the holder of %s does not end: %v %s", file, err, out)
+		}
+	})
+}
+
+// lockprobe runs that program on the host.
+func lockprobe(args ...string) (string, error) {
+	out, err := exec.Command(filepath.Join(repo, "scripts/vm/bin/lockprobe"), args...).CombinedOutput()
+	return string(out), err
 }
 
 func mounts(t *testing.T) string {
