@@ -56,7 +56,7 @@ func (c *compound) getACL(ctx context.Context, r *ref) ([]nfs4.ACE, error) {
 	return out, nil
 }
 
-// setACL replaces the list of a file.
+// setACL replaces the list of a file. What the backend cannot store is ATTRNOTSUPP, RFC 8881 6.2.1.2.
 func (c *compound) setACL(ctx context.Context, r *ref, list []nfs4.ACE) error {
 	b, ok := r.b.(fs.ACLs)
 	if !ok {
@@ -73,7 +73,11 @@ func (c *compound) setACL(ctx context.Context, r *ref, list []nfs4.ACE) error {
 			acl[i].Who = strconv.FormatUint(uint64(id), 10)
 		}
 	}
-	return b.SetACL(ctx, r.cred, r.h, acl)
+	err := b.SetACL(ctx, r.cred, r.h, acl)
+	if fs.CodeOf(err) == fs.NotSupp {
+		return fs.E("", fs.AttrNotSupp, err)
+	}
+	return err
 }
 
 // checkACL refuses a list where there are none, before anything else is done.

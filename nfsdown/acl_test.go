@@ -75,6 +75,13 @@ func TestACLAtCreation(t *testing.T) {
 	}
 	p.fails(nfs4.NFS4ERR_BADOWNER, mkdir("e", bad)...)
 	p.fails(nfs4.NFS4ERR_NOENT, putroot, &nfs4.LookupArgs{Name: "e"})
+	// An entry that cannot be stored (RFC 8881 6.2.1.2).
+	audit := nfs4.Fattr{Mask: onlyACL, ACL: []nfs4.ACE{{Type: nfs4.ACE4_SYSTEM_AUDIT_ACE_TYPE, Mask: 1, Who: "EVERYONE@"}}}
+	p.fails(nfs4.NFS4ERR_ATTRNOTSUPP, with(at("f"), &nfs4.SetattrArgs{Attrs: audit})...)
+	p.fails(nfs4.NFS4ERR_ATTRNOTSUPP, mkdir("e", audit)...)
+	if got, _ := aclOf(p, "f"); !slices.Equal(got, list) {
+		t.Errorf("a list that was refused: %v", got)
+	}
 	p.fails(nfs4.NFS4ERR_ATTRNOTSUPP, putroot, &nfs4.CreateArgs{Type: nfs4.CreateType{Type: nfs4.NF4LNK, Link: "f"}, Name: "l", Attrs: given})
 	// What kinds of lists there are cannot be set where it can be asked for, and is unknown elsewhere (RFC 8881 5.5).
 	kinds := &nfs4.SetattrArgs{Attrs: nfs4.Fattr{Mask: nfs4.Bits(nfs4.FATTR4_ACLSUPPORT), ACLSupport: 1}}

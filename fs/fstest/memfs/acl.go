@@ -31,10 +31,13 @@ func (l *Listed) GetACL(_ context.Context, _ *fs.Cred, h fs.Handle) ([]fs.ACE, e
 	return slices.Clone(l.acls[h]), nil
 }
 
-// SetACL replaces it.
+// SetACL replaces it. BadOwner for a principal that is nobody, NotSupp for an audit.
 func (l *Listed) SetACL(_ context.Context, _ *fs.Cred, h fs.Handle, acl []fs.ACE) error {
 	if slices.ContainsFunc(acl, func(a fs.ACE) bool { return a.Who == "zoe@nowhere" }) {
 		return fs.E("SETATTR", fs.BadOwner, nil)
+	}
+	if slices.ContainsFunc(acl, func(a fs.ACE) bool { return a.Type > 1 }) {
+		return fs.E("SETATTR", fs.NotSupp, nil)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
