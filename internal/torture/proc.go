@@ -2,6 +2,7 @@ package torture
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -143,6 +144,17 @@ func (p *proc) dump() {
 	case <-time.After(10 * time.Second):
 		p.kill()
 	}
+}
+
+// asked is the answer of the process to a command of the program, or why there is none.
+func (p *proc) asked(ctx context.Context, args ...string) string {
+	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	out, err := exec.CommandContext(ctx, p.binary, append(args, "--state-dir", p.state)...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s(%v)", out, err)
+	}
+	return string(out)
 }
 
 // stop is a clean stop; an error if it does not end.

@@ -233,9 +233,14 @@ func (c *client) finish() {
 // sweep has a client that never had anything lock everything, through each server in turn: nothing may
 // be left, and what it reads is the last word about what was written.
 func (w *world) sweep(ctx context.Context) {
+	all := ctx
 	ctx, stop := context.WithTimeout(ctx, w.settleLimit())
 	defer stop()
 	for _, c := range w.clients {
+		if ctx.Err() != nil {
+			w.violated("the files are not looked at through %s and the next: the time is over", c.name)
+			break
+		}
 		o := c.newOwner("sweep")
 		k := &worker{c: c, o: o, rng: rand.New(rand.NewPCG(1, 1)), opened: map[string]bool{}}
 		c.life.RLock()
@@ -253,7 +258,7 @@ func (w *world) sweep(ctx context.Context) {
 				}
 				return nil
 			}); err != nil {
-				w.violated("leak: %v", err)
+				w.leaked(all, f, err)
 				continue
 			}
 			for i := range cells {
@@ -266,7 +271,7 @@ func (w *world) sweep(ctx context.Context) {
 				_, err := c.up.Open(ctx, cred, &nfsup.OpenArgs{Owner: o.open, Access: 3, Deny: 3, FH: c.files[f]})
 				return err
 			}); err != nil {
-				w.violated("leak: somebody still has %s open: %v", f, err)
+				w.leaked(all, f, fmt.Errorf("somebody still has %s open: %w", f, err))
 			}
 		}
 		c.giveBack(ctx, o)
@@ -276,6 +281,15 @@ func (w *world) sweep(ctx context.Context) {
 	for _, f := range w.lockFiles {
 		w.peek(f)
 	}
+}
+
+// leaked notes that a file cannot be had although nobody has it, and what each server says about that.
+func (w *world) leaked(ctx context.Context, file string, why error) {
+	text := fmt.Sprintf("leak: %v", why)
+	for _, p := range append([]*proc{w.origin}, w.serves...) {
+		text += fmt.Sprintf("\n%s says: %s", p.name, p.asked(ctx, "why", "/data/"+file))
+	}
+	w.violated("%s", text)
 }
 
 // peek reads the file at the origin itself.

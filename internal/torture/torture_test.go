@@ -70,6 +70,7 @@ func torture(t *testing.T, seed uint64, x setting) {
 	if len(r.Violations) > 0 {
 		t.Errorf("%d violations; again with -args -seed %d, and with -serve, -plan or -rough as they were", len(r.Violations), cfg.Seed)
 		keep(t, cfg.Dir)
+		t.Logf("the first of them: %s", r.Violations[0])
 	}
 	if r.Kills["serve"] < 10 && r.Took >= 30*time.Second && *plan == "" {
 		t.Errorf("only %v kills", r.Kills)
