@@ -103,6 +103,14 @@ func (c *compound) record() {
 	}
 }
 
+// sessionID is that of the session that the COMPOUND came over, zero with NFSv4.0.
+func (c *compound) sessionID() nfs4.SessionID {
+	if c.req == nil {
+		return nfs4.SessionID{}
+	}
+	return c.req.Session().ID()
+}
+
 // run decodes and runs the operations and encodes the result.
 func (c *compound) run(ctx context.Context, e *xdr.Codec, h *nfs4.CompoundHeader, args []byte) {
 	c.enc, c.base = e, e.Mark()

@@ -171,7 +171,7 @@ func (o *opening) byHandle(ctx context.Context, reclaim bool) error {
 // settle makes the open of a file state. opened is set if the backend has it already.
 func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, opened *fs.OpenResult) error {
 	c := o.c
-	req.Unconfirmed = c.v40.unconfirmed
+	req.Unconfirmed, req.Session = c.v40.unconfirmed, c.sessionID()
 	p, eff, err := c.s.state.PrepareOpen(ctx, c.client, req)
 	c.posted = eff.Record(c.s) || c.posted
 	c.s.runEffects(eff)
@@ -194,7 +194,16 @@ func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, 
 			return err
 		}
 	}
-	berr, jerr := c.s.both(ctx, p.Batch, p.Weak, call)
+	var berr, jerr error
+	if call != nil && req.Deny != 0 {
+		// Not side by side: if we die before the record is written, and the client never asks again, nobody would
+		// know of an open at the backend that denies others theirs.
+		if jerr = c.s.commit(ctx, p.Batch); jerr == nil {
+			berr = call()
+		}
+	} else {
+		berr, jerr = c.s.both(ctx, p.Batch, p.Weak, call)
+	}
 	sid, eff, err := p.Settle(berr, jerr)
 	c.effects(eff)
 	if req.Reclaim {
@@ -259,7 +268,9 @@ func (o *opening) check(ctx context.Context, h fs.Handle) (evicted bool, err err
 	if err != nil {
 		return false, err
 	}
-	evict, err := c.s.state.CheckOpen(ctx, c.client, o.a.Owner.Owner, r.handle, share(o.a.ShareAccess), share(o.a.ShareDeny))
+	evict, err := c.s.state.CheckOpen(ctx, c.client, &state.OpenRequest{
+		Owner: o.a.Owner.Owner, File: r.handle, Access: share(o.a.ShareAccess), Deny: share(o.a.ShareDeny), Session: c.sessionID(),
+	})
 	if err != nil {
 		c.s.evict(evict)
 		return false, err

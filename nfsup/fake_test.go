@@ -44,6 +44,9 @@ type fake struct {
 	minor  uint32 // the highest there is
 	retain bool
 	deleg  bool // delegations are given to who wants one
+	// ownDeny says that what an owner denies it denies itself (9.7), unless it asks for access that it has and
+	// denies nothing: as knfsd does it.
+	ownDeny bool
 	// noCount makes it not tell its count of CREATE_SESSION for a confirmed client, as 18.35.3 allows.
 	noCount bool
 	// before is called before an operation runs, without a mutex, and may block; not NFS4_OK is its answer.
@@ -440,6 +443,9 @@ func (s *fake) run(cur *cursor, a nfs4.Args) nfs4.Res {
 	case *nfs4.PutfhArgs:
 		cur.fh = a.FH
 		return &nfs4.PutfhRes{}
+	case *nfs4.LookupArgs:
+		cur.fh = "fh-" + nfs4.FH(a.Name)
+		return &nfs4.LookupRes{}
 	case *nfs4.GetfhArgs:
 		return &nfs4.GetfhRes{FH: cur.fh}
 	case *nfs4.GetattrArgs:
@@ -603,6 +609,9 @@ func (s *fake) open(cur *cursor, client *fakeClient, a *nfs4.OpenArgs) nfs4.Res 
 		case o.fh != fh:
 		case o.owner == a.Owner.Owner && o.client == client:
 			mine = o
+			if s.ownDeny && (o.access&a.ShareDeny != 0 || o.deny&access&^o.access != 0) {
+				return fail(nfs4.NFS4ERR_SHARE_DENIED)
+			}
 		case o.access&a.ShareDeny != 0 || o.deny&access != 0:
 			return fail(nfs4.NFS4ERR_SHARE_DENIED)
 		}

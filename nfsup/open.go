@@ -33,8 +33,25 @@ func (c *Client) Open(ctx context.Context, cred *rpc.Cred, a *OpenArgs) (*OpenRe
 	})
 }
 
-// openFile is OPEN (18.16), GETFH and GETATTR in one round trip.
+// openFile is OPEN, and looks twice at a denial that may be due to an OPEN of the same owner.
 func (c *Client) openFile(ctx context.Context, cred *rpc.Cred, a *OpenArgs, commit func() bool) (*OpenReply, error) {
+	reply, lost, err := c.sendOpen(ctx, cred, a, commit)
+	if s, _ := StatusOf(err); s != nfs4.NFS4ERR_SHARE_DENIED || a.Reclaim {
+		return reply, err
+	}
+	mine, again := c.sentAgain(ctx, cred, a, lost)
+	switch {
+	case mine != nil:
+		commit()
+		return mine, nil
+	case again:
+		reply, _, err = c.sendOpen(ctx, cred, a, commit)
+	}
+	return reply, err
+}
+
+// sendOpen is OPEN (18.16), GETFH and GETATTR in one round trip. lost says that an earlier try has no answer.
+func (c *Client) sendOpen(ctx context.Context, cred *rpc.Cred, a *OpenArgs, commit func() bool) (_ *OpenReply, lost bool, _ error) {
 	m := mode(a.Access, a.Deny)
 	var (
 		reply  OpenReply
@@ -43,7 +60,7 @@ func (c *Client) openFile(ctx context.Context, cred *rpc.Cred, a *OpenArgs, comm
 		opened *openState
 		before modes
 		landed uint64
-		lost   []Revocation
+		gone   []Revocation
 	)
 	r := &request{cred: cred, sticky: true, all: true, patient: c.cfg.DelayTime}
 	refuse := func(res []nfs4.Res) error {
@@ -81,26 +98,26 @@ func (c *Client) openFile(ctx context.Context, cred *rpc.Cred, a *OpenArgs, comm
 			// It is open, but nobody knows which file it is: GETFH does not fail on any server.
 			return refuse(res)
 		}
-		opened, before, landed, lost = c.state.opened(openKey{a.Owner, reply.FH}, cred, inc, r.Stateid, m)
+		opened, before, landed, gone = c.state.opened(openKey{a.Owner, reply.FH}, cred, inc, r.Stateid, m)
 		c.delegated(cred, reply.FH, &r.Delegation, inc, a.Want != DelegNone)
 		return nil
 	}
 	f := c.state.takeOff(a.Owner)
 	err := c.run(ctx, r)
 	c.state.land(a.Owner, f)
-	for i := range lost {
-		c.lost(nil, &lost[i])
+	for i := range gone {
+		c.lost(nil, &gone[i])
 	}
 	if err == nil {
 		err = fail
 	}
 	if err != nil {
-		return nil, err
+		return nil, r.uncertain, err
 	}
 	if !commit() && !a.Reclaim {
 		c.undoOpen(opened, before, landed)
 	}
-	return &reply, nil
+	return &reply, r.uncertain, nil
 }
 
 func (c *Client) openOps(a *OpenArgs) []nfs4.Args {

@@ -115,6 +115,8 @@ type OpenRequest struct {
 	Name         string   // the last known name, for people
 	// Unconfirmed makes a stateid that OPEN_CONFIRM has to come before: NFSv4.0.
 	Unconfirmed bool
+	// Session is that of the request, zero with NFSv4.0: an OPEN that is repeated over another one may be the same again.
+	Session nfs4.SessionID
 	// Ticket is set for an open by name: the backend has opened the file already.
 	Ticket *OpenTicket
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/fs"
+	"holdfast/internal/nfs4"
 )
 
 // fileTable finds the state of a file by handle. Files without state are not in it.
@@ -46,9 +47,10 @@ type open struct {
 	client               *Client
 	sid                  *stateid
 	access, deny         fs.Share
-	seenAccess, seenDeny uint8 // bit n: an OPEN had modes n; what OPEN_DOWNGRADE may name
-	reclaimed            bool  // it came by a reclaim of this client: locks may be reclaimed under it
-	lostLocks            bool  // the audit trail names a lock of it as lost at the backend
+	via                  nfs4.SessionID // that the last OPEN was granted over; zero with NFSv4.0
+	seenAccess, seenDeny uint8          // bit n: an OPEN had modes n; what OPEN_DOWNGRADE may name
+	reclaimed            bool           // it came by a reclaim of this client: locks may be reclaimed under it
+	lostLocks            bool           // the audit trail names a lock of it as lost at the backend
 
 	held []heldShare
 	pend *pendShare

@@ -82,7 +82,7 @@ func (t *OpenTicket) wasTouched(f fs.Handle) bool {
 // or past its limit, is taken away into evict. It returns a channel to wait on before it is looked
 // again, or an error, or neither: the way is free. f.mu is held, and is given up for an eviction,
 // after which again is true.
-func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) (_ <-chan struct{}, again bool, _ error) {
+func (s *Server) shareConflict(f *file, owner fs.Owner, via nfs4.SessionID, access, deny fs.Share, evict *Effects) (_ <-chan struct{}, again bool, _ error) {
 	now := s.now()
 	wait, victim, err := s.delegConflict(f, owner.Client, access, deny, now, evict)
 	clash := func(a, d fs.Share) bool { return a&deny != 0 || d&access != 0 }
@@ -93,9 +93,8 @@ func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, e
 		}
 		if o.owner == owner {
 			// What the owner denies it denies itself (RFC 8881 9.7, RFC 7530 9.9). Not so in NLM, where a SHARE that is
-			// repeated takes the place of the one before, and not if our restart came before the answer: then this is
-			// the same OPEN again.
-			if o.client != nil && !o.client.permanent && !o.sid.restored && clash(o.access, o.deny) {
+			// repeated takes the place of the one before, and not if this may be an OPEN that was granted already.
+			if o.client != nil && !o.client.permanent && !o.answerLost(via, access, deny) && clash(o.access, o.deny) {
 				return nil, false, nfs4.NFS4ERR_SHARE_DENIED
 			}
 			continue
@@ -153,6 +152,13 @@ func (s *Server) shareConflict(f *file, owner fs.Owner, access, deny fs.Share, e
 	return wait, false, nil
 }
 
+// answerLost tells whether an OPEN over the session via may be one that was granted before, and is sent again
+// because its answer was lost with our restart or with the session that it was sent over: in a new session there
+// is no reply cache to know it by (RFC 8881 2.10.6.2). file.mu is held.
+func (o *open) answerLost(via nfs4.SessionID, access, deny fs.Share) bool {
+	return (o.sid.restored || o.via != via) && access&^o.access == 0 && deny&^o.deny == 0
+}
+
 // busy is what to wait for before something of o is given up, nil if nothing: a plan that is on its
 // way has the turn that the release will need, and may itself have to release what we have. As nobody
 // gives up anything of an entry with a plan, such waits never make a circle. file.mu is held.
@@ -180,9 +186,9 @@ func (e *Effects) releases(r *Release) bool {
 
 // freeShare makes room for an open where that takes no waiting; else it returns what to wait for
 // before it is tried again. f.mu is held, and given up meanwhile.
-func (s *Server) freeShare(f *file, owner fs.Owner, access, deny fs.Share, evict *Effects) (wait <-chan struct{}, err error) {
+func (s *Server) freeShare(f *file, owner fs.Owner, via nfs4.SessionID, access, deny fs.Share, evict *Effects) (wait <-chan struct{}, err error) {
 	for again := true; again && err == nil; {
-		wait, again, err = s.shareConflict(f, owner, access, deny, evict)
+		wait, again, err = s.shareConflict(f, owner, via, access, deny, evict)
 	}
 	return wait, err
 }
@@ -201,19 +207,19 @@ func await(ctx context.Context, wait <-chan struct{}) error {
 // CheckOpen judges a non-reclaim open of a file without doing it: SHARE_DENIED or GRACE. The Effects
 // evict what stands in the way only by courtesy; run them and (if the error is nil) ask the backend
 // (again). Call it before an open by name that truncates, and after the backend said ShareDenied.
-func (s *Server) CheckOpen(ctx context.Context, c *Client, owner string, file fs.Handle, access, deny fs.Share) (*Effects, error) {
+func (s *Server) CheckOpen(ctx context.Context, c *Client, req *OpenRequest) (*Effects, error) {
 	evict := &Effects{}
 	if err := s.judgeNew(c, false); err != nil {
 		return evict, err
 	}
-	f := s.files.peek(file)
+	f := s.files.peek(req.File)
 	if f == nil {
 		return evict, nil
 	}
 	defer s.files.put(f)
 	for {
 		f.mu.Lock()
-		wait, err := s.freeShare(f, fs.Owner{Client: c.party.owner, Owner: owner}, access, deny, evict)
+		wait, err := s.freeShare(f, fs.Owner{Client: c.party.owner, Owner: req.Owner}, req.Session, req.Access, req.Deny, evict)
 		f.mu.Unlock()
 		if wait == nil || err != nil {
 			return evict, err
@@ -241,6 +247,7 @@ type OpenPlan struct {
 	named   bool // the backend opened it by name
 	unconf  bool // OPEN_CONFIRM has to follow
 	reclaim bool
+	via     nfs4.SessionID
 	inGrace bool     // a reference on grace
 	asked   bool     // an earlier reclaim of it has no answer
 	puts    int      // of the entry, when Batch was made
@@ -260,7 +267,7 @@ func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 func (s *Server) prepareOpen(ctx context.Context, c *Client, req *OpenRequest) (*OpenPlan, *Effects, error) {
 	eff := &Effects{}
 	owner := fs.Owner{Client: c.party.owner, Owner: req.Owner}
-	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, unconf: req.Unconfirmed, reclaim: req.Reclaim, Evict: &Effects{}}
+	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, unconf: req.Unconfirmed, reclaim: req.Reclaim, via: req.Session, Evict: &Effects{}}
 	p.Request = fs.OpenRequest{Owner: owner, File: req.File, Access: req.Access, Deny: req.Deny, Reclaim: req.Reclaim}
 	if req.Reclaim {
 		if err := c.beginReclaim(); err != nil {
@@ -356,7 +363,7 @@ func (p *OpenPlan) judge(ctx context.Context, req *OpenRequest) (turn bool, err 
 		if req.Reclaim {
 			p.Call, err = s.matchOpen(p, f)
 		} else {
-			wait, err = s.freeShare(f, o.owner, req.Access, req.Deny, p.Evict)
+			wait, err = s.freeShare(f, o.owner, req.Session, req.Access, req.Deny, p.Evict)
 			if p.Call = CallNormal; p.named && !req.Ticket.wasTouched(req.File) {
 				p.Call = CallNone
 			}
@@ -591,6 +598,7 @@ func (p *OpenPlan) granted() nfs4.Stateid {
 	}
 	o.access |= access
 	o.deny |= deny
+	o.via = p.via
 	o.seenAccess |= 1 << access
 	o.seenDeny |= 1 << deny
 	o.reclaimed = o.reclaimed || p.reclaim

@@ -407,7 +407,11 @@ func owned(open string, f fs.Handle) string { return open + " " + string(f) }
 
 // planOpen is the first half of an open by handle.
 func (c *tester) planOpen(ctx context.Context, owner string, f fs.Handle, access, deny fs.Share, reclaim bool) (*OpenPlan, error) {
-	p, eff, err := c.w.srv.PrepareOpen(ctx, c.c, &OpenRequest{Owner: owner, File: f, Access: access, Deny: deny, Reclaim: reclaim, Cred: fs.Root})
+	req := &OpenRequest{Owner: owner, File: f, Access: access, Deny: deny, Reclaim: reclaim, Cred: fs.Root}
+	if c.ss != nil {
+		req.Session = c.ss.ID()
+	}
+	p, eff, err := c.w.srv.PrepareOpen(ctx, c.c, req)
 	c.w.run(eff)
 	return p, err
 }
