@@ -43,29 +43,52 @@ type request struct {
 // one fsync. ErrTooLarge and errors about b itself leave the journal as it was; a *FailedError is
 // the end of it: see Failed. An empty b waits for what was posted before. b must not be changed or
 // used again.
-func (j *Journal) Commit(ctx context.Context, b *Batch) error { return j.wait(ctx, b, false) }
+func (j *Journal) Commit(ctx context.Context, b *Batch) error {
+	return j.start(ctx, b, false).Wait(ctx)
+}
 
 // Write is Commit without the fsync: when it returns nil, b and all before it are in the log, as far as
 // the page cache, which outlives this process but not the kernel. It is what an answer has to wait for
 // that takes something from a client at its own wish: after a kill the record must not say that the
 // client still has it, and after a power cut nobody relies on that (Snapshot.Whole).
-func (j *Journal) Write(ctx context.Context, b *Batch) error { return j.wait(ctx, b, true) }
+func (j *Journal) Write(ctx context.Context, b *Batch) error { return j.start(ctx, b, true).Wait(ctx) }
 
-func (j *Journal) wait(ctx context.Context, b *Batch, early bool) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("journal: commit: %w", context.Cause(ctx))
+// BeginCommit begins a Commit, whose outcome the Pending gives: so that its caller can do something else
+// meanwhile, without another goroutine. BeginWrite begins a Write.
+func (j *Journal) BeginCommit(b *Batch) Pending { return j.start(context.Background(), b, false) }
+
+// BeginWrite is a Write as BeginCommit is a Commit.
+func (j *Journal) BeginWrite(b *Batch) Pending { return j.start(context.Background(), b, true) }
+
+// A Pending is a Commit or a Write under way. It goes on whether somebody waits or not.
+type Pending struct {
+	answer <-chan error
+	err    error // it was refused at once
+}
+
+// Wait returns the outcome, once. It waits for at most ctx; if ctx ends first the outcome is open.
+func (p Pending) Wait(ctx context.Context) error {
+	if p.answer == nil {
+		return p.err
 	}
-	answer := make(chan error, 1)
-	if err := j.enqueue(&request{b: b, answer: answer, early: early}); err != nil {
-		return err
-	}
-	j.wake()
 	select {
-	case err := <-answer:
+	case err := <-p.answer:
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("journal: commit: %w", context.Cause(ctx))
 	}
+}
+
+func (j *Journal) start(ctx context.Context, b *Batch, early bool) Pending {
+	if ctx.Err() != nil {
+		return Pending{err: fmt.Errorf("journal: commit: %w", context.Cause(ctx))}
+	}
+	answer := make(chan error, 1)
+	if err := j.enqueue(&request{b: b, answer: answer, early: early}); err != nil {
+		return Pending{err: err}
+	}
+	j.wake()
+	return Pending{answer: answer}
 }
 
 // Post is Commit without waiting: b becomes durable in order, with the next commit or within 5 ms.

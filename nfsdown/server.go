@@ -341,10 +341,13 @@ func (s *Server) both(ctx context.Context, b *journal.Batch, weak bool, call fun
 		})
 		return call(), nil
 	}
-	done := make(chan error, 1)
-	go func() { done <- call() }()
-	journal = s.record(ctx, b, weak)
-	return <-done, journal
+	begin := s.cfg.Journal.BeginCommit
+	if weak {
+		begin = s.cfg.Journal.BeginWrite
+	}
+	durable := begin(b)
+	backend = call()
+	return backend, durable.Wait(context.WithoutCancel(ctx))
 }
 
 // event adds to the journal's audit trail.
