@@ -54,8 +54,14 @@ func (s *Server) Status() Status {
 	return st
 }
 
-// OpStats returns the counters of the operations that were used.
-func (s *Server) OpStats() []OpStat { return s.stats.snapshot() }
+// OpStats returns the counters of the operations that were used: those of NFSv4, then those of each other program.
+func (s *Server) OpStats() []OpStat {
+	list := s.stats.snapshot()
+	for _, p := range s.procStats {
+		list = p.snapshot(list)
+	}
+	return list
+}
 
 // Clients lists the clients.
 func (s *Server) Clients() []state.ClientInfo { return s.state.Clients() }

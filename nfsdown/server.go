@@ -40,6 +40,8 @@ type Server struct {
 
 	// programs are the other RPC programs; immutable once Serve was called.
 	programs map[uint32]Program
+	// procStats are their counters; immutable as programs.
+	procStats []*ProcStats
 	// lockNotice hears of locks that clients of other protocols wait for; immutable as programs.
 	lockNotice func(state.LockNotice)
 	replies    replies40 // of NFSv4.0

@@ -42,6 +42,8 @@ func newStats(g *globals) *cobra.Command {
 	var interval config.Duration
 	c := &cobra.Command{
 		Use: "stats", Short: "Count operations: toward end clients (-s) and toward the origins (-u)", Args: cobra.NoArgs,
+		Long: `Count operations since the start: of NFSv4, and procedures of NFSv3, MOUNT, NLM and NSM, toward end clients (-s), and
+toward the origins (-u). Errors are answers other than OK; of NLM, other than GRANTED and BLOCKED.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := g.dial()
 			if err != nil {
@@ -81,15 +83,18 @@ func newStats(g *globals) *cobra.Command {
 	return c
 }
 
+// A counted is what an OpStat is of: programs have procedures of the same name.
+type counted struct{ program, op string }
+
 // minus is what happened since an earlier view.
 func (v *statsView) minus(old *statsView) statsView {
 	out := statsView{Schema: 1, Downstream: []nfsdown.OpStat{}, Upstream: map[string][]upStat{}}
-	before := map[string]nfsdown.OpStat{}
+	before := map[counted]nfsdown.OpStat{}
 	for _, o := range old.Downstream {
-		before[o.Op] = o
+		before[counted{o.Program, o.Op}] = o
 	}
 	for _, n := range v.Downstream {
-		o := before[n.Op]
+		o := before[counted{n.Program, n.Op}]
 		n.Count, n.Errors, n.In, n.Out, n.Nanos = n.Count-o.Count, n.Errors-o.Errors, n.In-o.In, n.Out-o.Out, n.Nanos-o.Nanos
 		if n.Count > 0 {
 			out.Downstream = append(out.Downstream, n)
@@ -122,7 +127,7 @@ func (v *statsView) print(server, upstream bool) error {
 	if server {
 		var rows []string
 		for _, o := range v.Downstream {
-			rows = append(rows, row(o.Op, o.Count, o.Errors, each(o.Nanos, o.Count), o.In, o.Out))
+			rows = append(rows, row(o.Program+" "+o.Op, o.Count, o.Errors, each(o.Nanos, o.Count), o.In, o.Out))
 		}
 		if err := table(row("FROM CLIENTS", "OPS", "ERRORS", "AVG EXE", "BYTES IN", "BYTES OUT"), rows); err != nil {
 			return err

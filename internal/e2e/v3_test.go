@@ -43,7 +43,7 @@ func TestV3AndV4LocksAreTheSame(t *testing.T) {
 	v := vms(t, "alice", "bob")
 	a, b := v[0], v[1]
 	dir := scratch(t, "export")
-	_, p := startV3(t, dir)
+	serve, p := startV3(t, dir)
 	mount3(a, p, "/mnt/s")
 	b.mount(p, "/data", "/mnt/s", "vers=4.2")
 	a.sh("echo text >/mnt/s/f; sync")
@@ -53,6 +53,13 @@ func TestV3AndV4LocksAreTheSame(t *testing.T) {
 	must(t, "alice there", a.probe("/mnt/s/f", "write", "25", "1"), "denied")
 	a.ask("a", "unlock", "0", "10")
 	must(t, "bob now", b.probe("/mnt/s/f", "write", "5", "1"), "granted")
+	stats, err := serve.cli("stats", "-s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"NFSv4 LOCK ", "NFSv3 WRITE ", "MOUNT MNT ", "NLM LOCK ", "NLM UNLOCK "} {
+		must(t, "stats", stats, word)
+	}
 }
 
 // The re-export server is killed. A v3 client is told by SM_NOTIFY, reclaims, and keeps its lock; a rival never gets it.

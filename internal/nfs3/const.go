@@ -51,7 +51,12 @@ const (
 	MountUmnt
 	MountUmntall
 	MountExport
+
+	NumMountProcs
 )
+
+// MountNames are the names of the procedures of MOUNT.
+var MountNames = [NumMountProcs]string{"NULL", "MNT", "DUMP", "UMNT", "UMNTALL", "EXPORT"}
 
 // Sizes in bytes.
 const (

@@ -42,6 +42,11 @@ const (
 	ProcFreeAll    = 23
 )
 
+// ProcNames are the names of the procedures of NLM; 16 to 19 were never used.
+var ProcNames = [ProcFreeAll + 1]string{"NULL", "TEST", "LOCK", "CANCEL", "UNLOCK", "GRANTED", "TEST_MSG", "LOCK_MSG", "CANCEL_MSG", "UNLOCK_MSG",
+	"GRANTED_MSG", "TEST_RES", "LOCK_RES", "CANCEL_RES", "UNLOCK_RES", "GRANTED_RES", ProcShare: "SHARE", ProcUnshare: "UNSHARE",
+	ProcNMLock: "NM_LOCK", ProcFreeAll: "FREE_ALL"}
+
 // Procedures of NSM.
 const (
 	SMNull      = 0
@@ -52,6 +57,9 @@ const (
 	SMSimuCrash = 5
 	SMNotify    = 6
 )
+
+// SMNames are the names of the procedures of NSM.
+var SMNames = [SMNotify + 1]string{"NULL", "STAT", "MON", "UNMON", "UNMON_ALL", "SIMU_CRASH", "NOTIFY"}
 
 // Limits in bytes.
 const (

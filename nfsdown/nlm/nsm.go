@@ -29,10 +29,14 @@ func (nsm) Versions() (low, high uint32) { return nlm.NSMVersion, nlm.NSMVersion
 
 // ServeCall serves a call.
 func (n nsm) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall) {
+	failed := false
+	end := n.s.monitored.Begin(in.Proc)
+	defer func() { end(failed) }()
 	switch in.Proc {
 	case nlm.SMNull, nlm.SMSimuCrash:
 		_ = in.Reply(nil)
 	case nlm.SMStat, nlm.SMMon:
+		failed = true
 		r := nlm.SMRes{Res: 1, State: n.s.state()} // STAT_FAIL
 		_ = in.Reply(r.XDR)
 	case nlm.SMUnmon, nlm.SMUnmonAll:
@@ -42,12 +46,14 @@ func (n nsm) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall) {
 		var a nlm.Notify
 		if a.XDR(in.Body); in.Body.Err() != nil {
 			_ = in.Error(rpc.GARBAGE_ARGS, 0, 0)
+			failed = true
 			return
 		}
 		n.s.rebooted(ctx, p.Addr().Addr(), a.Name, a.State, false)
 		_ = in.Reply(nil)
 	default:
 		_ = in.Error(rpc.PROC_UNAVAIL, 0, 0)
+		failed = true
 	}
 }
 

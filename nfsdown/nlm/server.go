@@ -32,6 +32,8 @@ type Server struct {
 	cfg  Config
 	down *nfsdown.Server
 	log  *slog.Logger
+	// stats counts the procedures, of the status monitor too; immutable.
+	stats, monitored *nfsdown.ProcStats
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -52,6 +54,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s := &Server{cfg: cfg, down: cfg.Down, log: cfg.Logger, hosts: map[hostKey]*host{}}
+	s.stats, s.monitored = cfg.Down.CountProcs("NLM", nlm.ProcNames[:]), cfg.Down.CountProcs("NSM", nlm.SMNames[:])
 	cfg.Down.Handle(nlm.Program, s)
 	cfg.Down.Handle(nlm.NSMProgram, nsm{s})
 	cfg.Down.OnLockNotice(s.notice)
@@ -68,14 +71,16 @@ type call struct {
 	in   *rpc.InCall
 	v4   bool
 	vers uint32
+	end  func(failed bool) // of its statistics
 }
 
 // ServeCall serves a call. Those with MSG are answered at once with nothing, and by a call of ours later.
 func (s *Server) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall) {
-	c := &call{s: s, p: p, in: in, v4: in.Vers == nlm.V4, vers: in.Vers}
+	c := &call{s: s, p: p, in: in, v4: in.Vers == nlm.V4, vers: in.Vers, end: s.stats.Begin(in.Proc)}
 	switch in.Proc {
 	case nlm.ProcNull, nlm.ProcTestRes, nlm.ProcLockRes, nlm.ProcCancelRes, nlm.ProcUnlockRes, nlm.ProcGrantedRes:
 		_ = in.Reply(nil) // GRANTED is called so that it has its answer itself
+		c.end(false)
 	case nlm.ProcTest, nlm.ProcTestMsg:
 		a := &nlm.TestArgs{Lock: nlm.Lock{V4: c.v4}}
 		serve(ctx, c, a, nlm.ProcTestMsg, nlm.ProcTestRes, &a.Lock.Caller, func(ctx context.Context) coder { return c.test(ctx, a) })
@@ -108,6 +113,7 @@ func (s *Server) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall)
 		})
 	default:
 		_ = in.Error(rpc.PROC_UNAVAIL, 0, 0)
+		c.end(true)
 	}
 }
 
@@ -118,15 +124,18 @@ type coder interface{ XDR(*xdr.Codec) }
 func serve(ctx context.Context, c *call, a coder, msg, res uint32, caller *string, f func(context.Context) coder) {
 	if a.XDR(c.in.Body); c.in.Body.Err() != nil {
 		_ = c.in.Error(rpc.GARBAGE_ARGS, 0, 0)
+		c.end(true)
 		return
 	}
 	if msg == 0 || c.in.Proc != msg {
 		r := f(ctx)
+		c.end(refused(r))
 		c.reply(r)
 		return
 	}
 	c.reply(nil)
 	r := f(ctx)
+	c.end(refused(r))
 	to, local, name, vers := c.p.Addr().Addr(), c.p.Local(), *caller, c.vers
 	c.s.down.Background(func(ctx context.Context) {
 		ctx, stop := context.WithTimeout(ctx, callTime)
@@ -136,6 +145,20 @@ func serve(ctx context.Context, c *call, a coder, msg, res uint32, caller *strin
 			c.s.log.Warn("an NLM answer was not delivered", "client", name, "addr", to, "err", err)
 		}
 	})
+}
+
+// refused tells whether an answer is an error: neither GRANTED nor BLOCKED.
+func refused(r coder) bool {
+	var st nlm.Stat
+	switch r := r.(type) {
+	case *nlm.Res:
+		st = r.Stat
+	case *nlm.TestRes:
+		st = r.Stat
+	case *nlm.ShareRes:
+		st = r.Stat
+	}
+	return st != nlm.Granted && st != nlm.Blocked
 }
 
 func (c *call) reply(r coder) {

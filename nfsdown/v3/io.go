@@ -75,6 +75,7 @@ func read(ctx context.Context, c *call, a *nfs3.ReadArgs, r *nfs3.ReadRes) error
 	}
 	r.Attr = attrs(ctx, f)
 	r.Data, r.EOF = buf.B[:n], eof
+	c.s.stats.Data(nfs3.ProcRead, 0, n)
 	return err
 }
 
@@ -104,6 +105,7 @@ func write(ctx context.Context, c *call, a *nfs3.WriteArgs, r *nfs3.WriteRes) er
 	if c.owns(ctx, f, err) {
 		w, err = f.Backend.Write(ctx, fs.Root, ref, a.Offset, data, fs.Stability(a.Stable))
 	}
+	c.s.stats.Data(nfs3.ProcWrite, w.N, 0)
 	r.Wcc.After = attrs(ctx, f)
 	r.Count, r.Committed, r.Verf = uint32(w.N), uint32(w.Committed), nfs3.Verf(w.Verifier)
 	return err

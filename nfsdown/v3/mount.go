@@ -16,7 +16,8 @@ import (
 // mountd is the MOUNT protocol, RFC 1813 5; version 1 for showmount(8) and umount of old clients. The list of who
 // has mounted what is for people only and does not outlive the process.
 type mountd struct {
-	s *Server
+	s     *Server
+	stats *nfsdown.ProcStats
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -31,20 +32,24 @@ func (m *mountd) Versions() (low, high uint32) { return nfs3.MountV1, nfs3.Mount
 
 // ServeCall serves a call.
 func (m *mountd) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall) {
+	end := m.stats.Begin(in.Proc)
 	sc := p.Scope(&in.Cred)
 	host := p.Addr().Addr().String()
 	var a nfs3.PathArgs
 	if in.Proc == nfs3.MountMnt || in.Proc == nfs3.MountUmnt {
 		if a.XDR(in.Body); in.Body.Err() != nil {
 			_ = in.Error(rpc.GARBAGE_ARGS, 0, 0)
+			end(true)
 			return
 		}
 	}
 	var res nfs3.Args = new(nfs3.Void)
+	refused := false
 	switch in.Proc {
 	case nfs3.MountNull:
 	case nfs3.MountMnt:
-		res = m.mnt(ctx, sc, host, in.Vers, a.Path)
+		r := m.mnt(ctx, sc, host, in.Vers, a.Path)
+		res, refused = r, r.Status != nfs3.OK
 	case nfs3.MountDump:
 		res = m.dump()
 	case nfs3.MountUmnt:
@@ -63,8 +68,10 @@ func (m *mountd) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall)
 		res = exportList(sc)
 	default:
 		_ = in.Error(rpc.PROC_UNAVAIL, 0, 0)
+		end(true)
 		return
 	}
+	end(refused)
 	m.s.reply(in, func(x *xdr.Codec) { res.XDR(x) })
 }
 

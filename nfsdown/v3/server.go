@@ -25,7 +25,7 @@ type Server struct {
 	maxIO  uint32
 	drc    drc
 	owners owners
-	stats  stats
+	stats  *nfsdown.ProcStats
 }
 
 // New makes a Server and adds it, and MOUNT, to the programs of cfg.Down.
@@ -39,8 +39,9 @@ func New(cfg Config) *Server {
 	}
 	s.drc.init(drcEntries)
 	s.owners.init()
+	s.stats = cfg.Down.CountProcs("NFSv3", nfs3.ProcNames[:])
 	cfg.Down.Handle(nfs3.Program, s)
-	cfg.Down.Handle(nfs3.MountProgram, &mountd{s: s, list: map[nfs3.MountEntry]struct{}{}})
+	cfg.Down.Handle(nfs3.MountProgram, &mountd{s: s, stats: cfg.Down.CountProcs("MOUNT", nfs3.MountNames[:]), list: map[nfs3.MountEntry]struct{}{}})
 	return s
 }
 
@@ -54,9 +55,9 @@ type call struct {
 	in *rpc.InCall
 }
 
-// A procedure takes its arguments and gives its result. Its errors are in the result.
+// A procedure takes its arguments and gives its result, which its status is in too.
 type procedure struct {
-	run func(context.Context, *call, nfs3.Args) nfs3.Args
+	run func(context.Context, *call, nfs3.Args) (nfs3.Args, nfs3.Status)
 	// once says that the procedure must not be run twice for one request: RFC 1813 4.5.
 	once bool
 }
@@ -69,7 +70,7 @@ func do[A any, R any, PA interface {
 	*R
 	nfs3.Args
 }](once bool, f func(context.Context, *call, PA, PR) error, status func(PR) *nfs3.Status) procedure {
-	return procedure{once: once, run: func(ctx context.Context, c *call, a nfs3.Args) nfs3.Args {
+	return procedure{once: once, run: func(ctx context.Context, c *call, a nfs3.Args) (nfs3.Args, nfs3.Status) {
 		r := PR(new(R))
 		err := f(ctx, c, a.(PA), r)
 		st := toStatus(err)
@@ -77,7 +78,7 @@ func do[A any, R any, PA interface {
 		if st == nfs3.ErrServerFault {
 			c.s.log.Error("NFSv3 procedure failed", "proc", nfs3.ProcNames[c.in.Proc], "err", err)
 		}
-		return r
+		return r, st
 	}}
 }
 
@@ -112,12 +113,15 @@ func readdirStatus(r *nfs3.ReaddirRes) *nfs3.Status { return &r.Status }
 // ServeCall serves a call of version 3.
 func (s *Server) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall) {
 	ctx = fs.Begin(ctx)
+	end := s.stats.Begin(in.Proc)
 	if in.Proc == nfs3.ProcNull {
 		_ = in.Reply(nil)
+		end(false)
 		return
 	}
 	if in.Proc >= nfs3.NumProcs {
 		_ = in.Error(rpc.PROC_UNAVAIL, 0, 0)
+		end(true)
 		return
 	}
 	proc := &procedures[in.Proc]
@@ -125,12 +129,13 @@ func (s *Server) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall)
 	a := nfs3.NewArgs(in.Proc)
 	if a.XDR(in.Body); in.Body.Err() != nil {
 		_ = in.Error(rpc.GARBAGE_ARGS, 0, 0)
+		end(true)
 		return
 	}
 	c := &call{Scope: p.Scope(&in.Cred), s: s, in: in}
-	defer s.stats.begin(in.Proc)()
 	if !proc.once {
-		res := proc.run(ctx, c, a)
+		res, st := proc.run(ctx, c, a)
+		end(st != nfs3.OK)
 		s.reply(in, res.XDR)
 		return
 	}
@@ -149,24 +154,17 @@ func (s *Server) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall)
 		}
 		return
 	}
-	res := proc.run(ctx, c, a)
+	res, st := proc.run(ctx, c, a)
+	end(st != nfs3.OK)
 	x := xdr.NewEncoder(nil)
 	res.XDR(x)
 	b := x.Bytes()
-	if x.Err() != nil || toldLater(b) {
+	if x.Err() != nil || st == nfs3.ErrJukebox { // told later: then the next try, which may have the same xid, is another one
 		s.drc.end(key, e, nil)
 	} else {
 		s.drc.end(key, e, b)
 	}
 	s.reply(in, res.XDR)
-}
-
-// toldLater tells whether the result says JUKEBOX: then the next try, which may have the same xid, is another one.
-func toldLater(b []byte) bool {
-	d := xdr.NewDecoder(b)
-	var st nfs3.Status
-	st.XDR(d)
-	return st == nfs3.ErrJukebox
 }
 
 func (s *Server) reply(in *rpc.InCall, f func(*xdr.Codec)) {
