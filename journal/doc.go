@@ -16,7 +16,9 @@
 //
 // Nothing is deleted when grace ends or when a client expires; a mark makes records void. See
 // [Batch.EndGrace] and [Journal.Load]. So a crash at any point leaves either all or exactly the right
-// records reclaimable. [Journal.Compact] deletes void records later, at leisure.
+// records reclaimable. [Journal.Compact] deletes void records later, at leisure. The mark is for all
+// files: where grace ends for one origin alone, its records are deleted, and each owner's open with its
+// locks is reclaimable or gone by itself.
 //
 // # On disk
 //

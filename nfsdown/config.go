@@ -19,7 +19,7 @@ type Config struct {
 	// Journal is where grants are durable. Without one (nil) nothing can be reclaimed after a
 	// restart: for tests, and for read-only exports.
 	Journal *journal.Journal
-	// State is the settings of sessions, leases, grace and retention. Now, Epoch and the sizes of
+	// State is the settings of sessions, leases, grace and retention. Now, Epoch, Part and the sizes of
 	// requests are set here.
 	State  state.Config
 	Logger *slog.Logger // slog.Default

@@ -95,7 +95,7 @@ func (o *opening) byName(ctx context.Context) error {
 	if err := o.how(ctx, req); err != nil {
 		return err
 	}
-	ticket, err := c.s.state.BeginOpen(c.client, a.Owner.Owner)
+	ticket, err := c.s.state.BeginOpen(c.client, a.Owner.Owner, c.cur.handle)
 	if err != nil {
 		return err
 	}

@@ -221,5 +221,5 @@ func (s *Server) Background(f func(ctx context.Context)) { s.background(f) }
 // Event adds to the audit trail.
 func (s *Server) Event(e *journal.Event) { s.event(e) }
 
-// NoGrace ends grace because a backend takes no reclaims.
+// NoGrace ends grace for what a backend has, because it takes no reclaims.
 func (s *Server) NoGrace(f *File) { s.noGrace(f.r.x) }

@@ -10,7 +10,7 @@ import (
 type Status struct {
 	Since    time.Time
 	Epoch    uint32
-	Grace    state.GraceInfo
+	Grace    GraceInfo
 	Exports  []ExportStatus
 	Conns    int
 	Refused  int // connections beyond MaxConns
@@ -35,7 +35,7 @@ type ExportStatus struct {
 // Status tells how the server is.
 func (s *Server) Status() Status {
 	st := Status{
-		Since: s.born, Epoch: s.cfg.State.Epoch, Grace: s.state.GraceInfo(), Conns: len(s.rpc.Conns()), Refused: s.rpc.Refused(),
+		Since: s.born, Epoch: s.cfg.State.Epoch, Grace: s.GraceInfo(), Conns: len(s.rpc.Conns()), Refused: s.rpc.Refused(),
 		Clients: len(s.state.Clients()), Opens: len(s.state.Opens()), Locks: len(s.state.Locks()), Waiters: len(s.state.Waiters()),
 		Lease: s.cfg.State.Lease,
 	}

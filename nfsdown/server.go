@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -61,6 +62,12 @@ type Server struct {
 	// +checklocks:mu
 	heard map[heard]struct{} // the backends that we listen to
 	// +checklocks:mu
+	origins map[fs.Backend]uint32 // the part of the server that each backend is, from 1: see finishPart
+	// +checklocks:mu
+	parts map[uint32]uint32 // by export id, those included that are no more
+	// +checklocks:mu
+	completed map[fs.Backend]bool // that were told that no reclaim follows
+	// +checklocks:mu
 	stopping bool
 	// +checklocks:mu
 	timer clock.Timer
@@ -93,6 +100,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, stats: new(opStats), ids: newIDs(cfg.Clock.Now), born: cfg.Clock.Now(), channels: map[*state.Session]*channel{},
 		running: map[*state.Session]map[*context.CancelCauseFunc]struct{}{}, conns: map[*conn]struct{}{}, heard: map[heard]struct{}{},
+		origins: map[fs.Backend]uint32{}, parts: map[uint32]uint32{}, completed: map[fs.Backend]bool{},
 		notices: make(chan struct{}, maxNotices), programs: map[uint32]Program{}, restored: make(chan struct{}),
 	}
 	s.rpc.MaxConns = cfg.MaxConns
@@ -104,6 +112,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	cfg.State.Part = s.part
 	s.state = state.New(cfg.State, snap) // before a backend can be heard
 	if err := s.ReloadExports(s.ctx, cfg.Exports); err != nil {
 		s.cancel(ErrStopped)
@@ -248,6 +257,15 @@ func (s *Server) ReloadExports(ctx context.Context, exports []Export) error {
 			x.Backend.Subscribe(&listener{s: s, id: x.ID, b: x.Backend})
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range t.list {
+		if s.origins[x.Backend] == 0 {
+			s.origins[x.Backend] = uint32(len(s.origins) + 1)
+		}
+		s.parts[x.ID] = s.origins[x.Backend]
+	}
+	t.parts = maps.Clone(s.parts)
 	s.tree.Store(t)
 	return nil
 }

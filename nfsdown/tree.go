@@ -20,7 +20,8 @@ type tree struct {
 	root  *node
 	byID  map[uint64]*node
 	byExp map[uint32]*export
-	list  []*export // by path
+	list  []*export         // by path
+	parts map[uint32]uint32 // the parts of exports by their ids: Server.part
 	// change is the change attribute of all pseudo directories: it differs after every reload.
 	change uint64
 	born   time.Time

@@ -65,6 +65,12 @@ func printGrace(v *graceView) {
 	case "active":
 		fmt.Printf("grace: %s left; %d of %d clients are done; %d reclaims granted, %d refused, %d to come\n",
 			ago(time.Duration(v.LeftNS)), v.Done, v.Expected, v.Granted, v.Refused, v.Remaining)
+		for _, path := range v.OverFor {
+			fmt.Printf("  over for %s: its origin takes no reclaims\n", path)
+		}
+		for _, l := range v.LostEarly {
+			fmt.Println("  lost already:", l)
+		}
 	default:
 		fmt.Printf("grace is over: %d of %d clients came back; %d reclaims granted, %d refused, %d lost\n",
 			v.Done, v.Expected, v.Granted, v.Refused, len(v.Lost))

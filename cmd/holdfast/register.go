@@ -41,7 +41,7 @@ func (in *instance) register() {
 		if in.server == nil {
 			return nil, errNoServer
 		}
-		return viewGrace(in.server.State().GraceInfo()), nil
+		return viewGrace(in.server.GraceInfo()), nil
 	})
 	c.Post("/v1/grace/end", in.endGrace)
 	c.Post("/v1/reload", func(ctx context.Context, _ url.Values) (any, error) {
@@ -78,7 +78,7 @@ func (in *instance) endGrace(_ context.Context, q url.Values) (any, error) {
 	if in.server == nil {
 		return nil, errNoServer
 	}
-	g := in.server.State().GraceInfo()
+	g := in.server.GraceInfo()
 	if g.Phase.String() == "active" && g.Remaining > 0 && q.Get("yes") == "" {
 		text := fmt.Sprintf("%d opens and locks are not reclaimed yet and would be lost; --yes does it", g.Remaining)
 		for _, m := range g.Missing {
@@ -87,7 +87,7 @@ func (in *instance) endGrace(_ context.Context, q url.Values) (any, error) {
 		return nil, &control.Error{Exit: exitLosesLocks, Text: text}
 	}
 	in.server.EndGrace()
-	return viewGrace(in.server.State().GraceInfo()), nil
+	return viewGrace(in.server.GraceInfo()), nil
 }
 
 func (in *instance) events(ctx context.Context, q url.Values, emit func(any) error) error {
@@ -176,7 +176,7 @@ func (in *instance) phaseNow() string {
 		if !in.server.Restart().Done {
 			return "restoring"
 		}
-		if ph := in.server.State().GraceInfo().Phase.String(); ph == "active" || ph == "ending" {
+		if ph := in.server.GraceInfo().Phase.String(); ph == "active" || ph == "ending" {
 			return "grace"
 		}
 	}
@@ -208,7 +208,7 @@ func (in *instance) status() *statusView {
 		if in.cfg.Delegate.Value != "off" {
 			v.Delegated = delegatedOf(st)
 		}
-		g := viewGrace(st.GraceInfo())
+		g := viewGrace(s.GraceInfo())
 		v.Grace = &g
 		v.Restart = viewRestart(s.Restart())
 		if in.cfg.Restart.Value == "invisible" && v.Restart.Mode != "invisible" {

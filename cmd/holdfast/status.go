@@ -191,6 +191,12 @@ func (v *statusView) text() string {
 			for _, m := range g.Missing {
 				p("          missing: %s", m)
 			}
+			for _, path := range g.OverFor {
+				p("          over for %s: its origin takes no reclaims", path)
+			}
+			for _, l := range g.LostEarly {
+				p("          lost: %s", l)
+			}
 		default:
 			p("grace     over; %d of %d clients came back; reclaims %d granted, %d refused, %d lost", g.Done, g.Expected, g.Granted, g.Refused, len(g.Lost))
 			for _, l := range g.Lost {

@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"holdfast/fs"
+	"holdfast/nfsdown"
 	"holdfast/nfsdown/state"
 )
 
@@ -147,15 +148,23 @@ type graceView struct {
 	Refused   int      `json:"reclaims_refused"`
 	Remaining int      `json:"reclaims_remaining"`
 	Lost      []string `json:"lost"`
+	// OverFor are exports where grace is over because their origin takes no reclaims, and LostEarly is what was lost
+	// there, while grace lasts for others.
+	OverFor   []string `json:"over_for,omitempty"`
+	LostEarly []string `json:"lost_early,omitempty"`
 }
 
-func viewGrace(g state.GraceInfo) graceView {
-	v := graceView{1, g.Phase.String(), int64(g.Left), g.Complete, g.Expected, g.Done, []string{}, g.Granted, g.Refused, g.Remaining, []string{}}
+func viewGrace(g nfsdown.GraceInfo) graceView {
+	v := graceView{Schema: 1, Phase: g.Phase.String(), LeftNS: int64(g.Left), Complete: g.Complete, Expected: g.Expected, Done: g.Done,
+		Missing: []string{}, Granted: g.Granted, Refused: g.Refused, Remaining: g.Remaining, Lost: []string{}, OverFor: g.OverFor}
 	for _, m := range g.Missing {
 		v.Missing = append(v.Missing, guess(m))
 	}
 	for _, l := range g.Lost {
 		v.Lost = append(v.Lost, lostText(l))
+	}
+	for _, l := range g.LostEarly {
+		v.LostEarly = append(v.LostEarly, lostText(l))
 	}
 	return v
 }

@@ -35,6 +35,7 @@ type world struct {
 	srv   *Server
 	addr  string
 	done  chan struct{}
+	more  []nfsdown.Export // beside "/"
 	// restore asks for restarts that clients do not see.
 	restore bool
 
@@ -61,15 +62,16 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+var everybody = []nfsdown.ClientRule{{Pattern: "*", Access: nfsdown.Access{RW: true, Squash: nfsdown.NoRootSquash}}}
+
 func (w *world) boot() {
 	w.t.Helper()
 	var err error
 	if w.jr, _, err = journal.Open(w.dir, journal.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.down, err = nfsdown.New(nfsdown.Config{State: state.Config{Restore: w.restore, Epoch: w.jr.Epoch()}, Logger: quiet, Clock: w.clock, Journal: w.jr, Exports: []nfsdown.Export{
-		{Path: "/", Backend: w.fs, Clients: []nfsdown.ClientRule{{Pattern: "*", Access: nfsdown.Access{RW: true, Squash: nfsdown.NoRootSquash}}}},
-	}})
+	w.down, err = nfsdown.New(nfsdown.Config{State: state.Config{Restore: w.restore, Epoch: w.jr.Epoch()}, Logger: quiet, Clock: w.clock, Journal: w.jr,
+		Exports: append([]nfsdown.Export{{Path: "/", Backend: w.fs, Clients: everybody}}, w.more...)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -169,21 +171,27 @@ func (w *world) quietNow() {
 // file makes a file and gives its handle.
 func (w *world) file(name string) string {
 	w.t.Helper()
+	return w.fileIn("/", w.fs, name)
+}
+
+// fileIn is file in an export.
+func (w *world) fileIn(path string, b *memfs.FS, name string) string {
+	w.t.Helper()
 	ctx := context.Background()
-	root, err := w.fs.Root(ctx)
+	root, err := b.Root(ctx)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	owner := fs.Owner{Client: "maker", Owner: name}
 	mode := uint32(0o666)
-	out, err := w.fs.Open(ctx, fs.Root, &fs.OpenRequest{Owner: owner, Access: fs.ShareWrite, Dir: root, Name: name, Create: fs.Unchecked, Attr: fs.SetAttr{Mode: &mode}})
+	out, err := b.Open(ctx, fs.Root, &fs.OpenRequest{Owner: owner, Access: fs.ShareWrite, Dir: root, Name: name, Create: fs.Unchecked, Attr: fs.SetAttr{Mode: &mode}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := w.fs.CloseFile(ctx, owner, out.File); err != nil {
+	if err := b.CloseFile(ctx, owner, out.File); err != nil {
 		w.t.Fatal(err)
 	}
-	id := nfsdown.ExportID("/")
+	id := nfsdown.ExportID(path)
 	return string([]byte{1, byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}) + string(out.File)
 }
 

@@ -242,7 +242,7 @@ func (s *Server) tidy(ctx context.Context, q *request, e *entry) {
 	if !e.opened || len(e.have) > 0 || e.waiting > 0 {
 		return
 	}
-	if p := s.down.Phase(); p == state.GraceActive || p == state.GraceEnding {
+	if p := s.down.State().PhaseAt(f.Handle); p == state.GraceActive || p == state.GraceEnding {
 		if !e.late {
 			e.late = true
 			s.down.Background(func(ctx context.Context) { s.tidyLate(ctx, q) })
@@ -267,7 +267,7 @@ func (s *Server) tidy(ctx context.Context, q *request, e *entry) {
 func (s *Server) tidyLate(ctx context.Context, q *request) {
 	w := &wait{kick: make(chan struct{}), done: q.h.gone}
 	for {
-		if p := s.down.Phase(); p != state.GraceActive && p != state.GraceEnding {
+		if p := s.down.State().PhaseAt(q.f.Handle); p != state.GraceActive && p != state.GraceEnding {
 			break
 		}
 		if !s.pause(ctx, w, laterTime) {
@@ -309,7 +309,7 @@ func (s *Server) unlock(ctx context.Context, h *host, f *nfsdown.File, owner str
 	}
 	defer h.give(k, e)
 	if !e.locked {
-		if s.down.Phase() == state.GraceActive {
+		if s.down.State().PhaseAt(f.Handle) == state.GraceActive {
 			return nlm.DeniedGrace // it may be one that is not reclaimed yet
 		}
 		return nil

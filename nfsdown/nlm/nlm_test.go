@@ -1,13 +1,16 @@
 package nlm
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"holdfast/fs"
+	"holdfast/fs/fstest/memfs"
 	"holdfast/internal/nlm"
+	"holdfast/nfsdown"
 	"holdfast/nfsdown/state"
 )
 
@@ -259,6 +262,46 @@ func TestServerReboots(t *testing.T) {
 	want(t, "UNLOCK", a.unlock(f, 1, 0, 0), nlm.Granted)
 	want(t, "the rival now", b.lock(f, 1, 0, 1, how{}), nlm.Granted)
 	w.quietNow() // bob had nothing, so nobody told him
+}
+
+// Of two origins one takes no reclaims: what is there is free at once, what is at the other one is as in any grace.
+func TestNoGraceFromOneOrigin(t *testing.T) {
+	w := newWorld(t)
+	w.stop()
+	q := memfs.New()
+	q.Now = w.clock.Now
+	w.more = []nfsdown.Export{{Path: "/q", Backend: q, Clients: everybody}}
+	w.boot()
+	a := w.peer("alice")
+	f, g := w.file("f"), w.fileIn("/q", q, "g")
+	want(t, "lock", a.lock(f, 1, 0, 10, how{}), nlm.Granted)
+	want(t, "lock at q", a.lock(g, 1, 0, 10, how{}), nlm.Granted)
+	w.fs.Hook = func(_ context.Context, op string) error {
+		if op == "Reclaim" {
+			return fs.E("OPEN", fs.NoGrace, nil)
+		}
+		return nil
+	}
+	q.Restart()
+	w.reboot()
+	w.hear()
+	a, b := w.peer("alice"), w.peer("bob")
+	want(t, "a rival", b.lock(f, 1, 0, 1, how{}), nlm.DeniedGrace)
+	want(t, "reclaim", a.lock(f, 1, 0, 10, how{reclaim: true}), nlm.Denied)
+	until(t, "grace is over at one origin", func() bool { return w.down.State().PhaseAt(fs.Handle(f)) == state.GraceOver })
+	want(t, "the rival", b.lock(f, 1, 0, 1, how{}), nlm.Granted)
+	want(t, "reclaim once more", a.lock(f, 1, 0, 10, how{reclaim: true}), nlm.Denied)
+	want(t, "UNLOCK of what was lost", a.unlock(f, 1, 0, 10), nlm.Granted)
+	want(t, "a new lock", a.lock(f, 1, 20, 1, how{}), nlm.Granted)
+	want(t, "UNLOCK of it", a.unlock(f, 1, 20, 1), nlm.Granted)
+	if n := w.fs.Opens(); n != 1 {
+		t.Errorf("there are %d opens, not bob's alone", n)
+	}
+	want(t, "a rival at q", b.lock(g, 1, 0, 1, how{}), nlm.DeniedGrace)
+	want(t, "UNLOCK at q before the reclaim", a.unlock(g, 1, 0, 1), nlm.DeniedGrace)
+	want(t, "reclaim at q", a.lock(g, 1, 0, 10, how{reclaim: true}), nlm.Granted)
+	until(t, "grace is over, as all is reclaimed", func() bool { return w.down.Phase() == state.GraceOver })
+	want(t, "the rival at q", b.lock(g, 1, 0, 1, how{}), nlm.Denied)
 }
 
 // --restart=auto: who has locks must hear of the restart, since only a reclaim lets us find them again. Without any

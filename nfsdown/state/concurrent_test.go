@@ -156,7 +156,7 @@ func TestOpenByNameMeetsClose(t *testing.T) {
 	w := newWorld(t, Config{})
 	c := w.client("alice")
 	opened(w, c)
-	ticket, err := w.srv.BeginOpen(c.c, "o")
+	ticket, err := w.srv.BeginOpen(c.c, "o", "dir")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestOpenByNameIsUndone(t *testing.T) {
 	if err := bob.open("p", "f", fs.ShareRead, 0, false); err != nil {
 		t.Fatal(err)
 	}
-	ticket, err := w.srv.BeginOpen(bob.c, "p")
+	ticket, err := w.srv.BeginOpen(bob.c, "p", "dir")
 	if err != nil {
 		t.Fatal(err)
 	}

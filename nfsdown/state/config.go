@@ -53,6 +53,10 @@ type Config struct {
 
 	UnknownReclaim UnknownReclaim
 
+	// Part tells which part of the server a file belongs to, whose grace may end before that of the others
+	// (NoGraceAt): all that one origin has. It is called with mutexes held. Nil: all files are of part 0.
+	Part func(fs.Handle) uint32
+
 	// Restore lets the server go on where the last incarnation stood, if the journal is Whole: clients
 	// keep their client IDs and stateids, and need not reclaim. See restore.go.
 	Restore bool

@@ -220,7 +220,7 @@ func (s *Server) PrepareDelegation(ctx context.Context, c *Client, req *DelegReq
 	case !s.cfg.Delegations, c.permanent, c.v40 != nil, c.backs.Load() == 0, !c.tried.Load(), s.Restoring(),
 		s.delegs.Load() >= int64(s.cfg.MaxDelegations):
 		return nil, nfs4.WND4_RESOURCE
-	case s.Phase() == GraceActive, s.Phase() == GraceEnding:
+	case s.PhaseAt(req.File) == GraceActive, s.PhaseAt(req.File) == GraceEnding:
 		return nil, nfs4.WND4_RESOURCE // of others it is not known yet what they had
 	}
 	s.delegMu.Lock()

@@ -23,5 +23,5 @@
 // Lock order: Server.mu, Session.mu, Client.mu, file.mu; the shard mutex of the file table is before
 // file.mu and taken with none of the others wanted later. None is held across a wait.
 //
-// Start reading at PrepareLock in lock.go, then held.go and grace.go.
+// Start reading at PrepareLock in lock.go, then held.go, grace.go and part.go.
 package state

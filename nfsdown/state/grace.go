@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -32,13 +33,19 @@ type grace struct {
 	phase    atomic.Uint32 // a GracePhase; changes under mu
 	complete bool          // immutable: the journal was
 
-	mu       sync.Mutex      // a leaf
-	end      time.Time       // guarded by mu
-	latest   time.Time       // immutable; where reclaims that keep coming cannot move the end any more
-	refs     int             // guarded by mu; reclaims on their way
-	closing  bool            // guarded by mu; it is to end: nobody enters any more
-	expected map[string]bool // guarded by mu; co_ownerids that had something: are they done?
-	lost     []Lost          // guarded by mu
+	mu      sync.Mutex     // a leaf
+	end     time.Time      // guarded by mu
+	latest  time.Time      // immutable; where reclaims that keep coming cannot move the end any more
+	refs    int            // guarded by mu; reclaims on their way
+	refsAt  map[uint32]int // guarded by mu; those of them that are about files of a part
+	closing bool           // guarded by mu; it is to end: nobody enters any more
+	// closingAt, guarded by mu: parts where it is to end, or has ended, before it does so everywhere.
+	closingAt map[uint32]bool
+	expected  map[string]bool // guarded by mu; co_ownerids that had something: are they done?
+	lost      []Lost          // guarded by mu; in parts where it has ended, then all
+	// parts are those of closingAt that nothing keeps from ending any more: Ending or Over. A map that was stored
+	// does not change; stored under mu.
+	parts atomic.Pointer[map[uint32]GracePhase]
 
 	granted, refused atomic.Int64
 }
@@ -62,7 +69,7 @@ type Lost struct {
 // load fills the server from the journal.
 func (s *Server) load(snap *journal.Snapshot) {
 	g := &s.grace
-	g.expected = map[string]bool{}
+	g.expected, g.refsAt, g.closingAt = map[string]bool{}, map[uint32]int{}, map[uint32]bool{}
 	g.complete = snap == nil || snap.Complete
 	if snap == nil {
 		return
@@ -118,22 +125,36 @@ func (s *Server) loadOpen(owner fs.Owner, h fs.Handle) *open {
 	return o
 }
 
-// Phase tells where grace stands.
+// Phase tells where grace stands. In some parts it may be over already: PhaseAt.
 func (s *Server) Phase() GracePhase { return GracePhase(s.grace.phase.Load()) }
 
-// reclaimable tells whether what the journal held can still be reclaimed.
+// PhaseAt tells where grace stands for a file.
+func (s *Server) PhaseAt(h fs.Handle) GracePhase {
+	p := s.Phase()
+	if m := s.grace.parts.Load(); m != nil && (p == GraceActive || p == GraceEnding) {
+		if early, ok := (*m)[s.cfg.Part(h)]; ok {
+			return early
+		}
+	}
+	return p
+}
+
+// reclaimable tells whether what the journal held can still be reclaimed, somewhere.
 func (s *Server) reclaimable() bool { return s.Phase() == GraceActive }
 
-// stalled tells whether nothing but reclaims is taken: in grace, when we cannot know what might be
+// reclaimableAt tells whether what the journal held of a file can still be reclaimed.
+func (s *Server) reclaimableAt(h fs.Handle) bool { return s.PhaseAt(h) == GraceActive }
+
+// stalled tells whether nothing but reclaims of a file is taken: in grace, when we cannot know what might be
 // reclaimed, and nobody behind us knows either (RFC 8881 8.4.2.1); or where that is wished.
-func (s *Server) stalled() bool {
-	p := s.Phase()
+func (s *Server) stalled(h fs.Handle) bool {
+	p := s.PhaseAt(h)
 	unknown := !s.grace.complete && s.cfg.UnknownReclaim == UnknownRefuse
 	return (unknown || s.cfg.ReclaimsOnly) && (p == GraceActive || p == GraceEnding)
 }
 
-// enter takes a reference for a reclaim: false if grace is over, or about to be.
-func (s *Server) enter() bool {
+// enter takes a reference for a reclaim of a file of a part: false if grace is over there, or about to be.
+func (s *Server) enter(part uint32) bool {
 	g := &s.grace
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -141,11 +162,12 @@ func (s *Server) enter() bool {
 	if g.refs > 0 {
 		s.extend(now) // one that takes long holds grace for those that come meanwhile
 	}
-	if !s.reclaimable() || g.closing || !now.Before(g.end) {
+	if !s.reclaimable() || g.closing || g.closingAt[part] || !now.Before(g.end) {
 		return false
 	}
 	s.extend(now)
 	g.refs++
+	g.refsAt[part]++
 	return true
 }
 
@@ -163,13 +185,14 @@ func (s *Server) extend(now time.Time) {
 }
 
 // leave gives the reference back.
-func (s *Server) leave(eff *Effects) {
+func (s *Server) leave(part uint32, eff *Effects) {
 	g := &s.grace
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refs--
+	g.refsAt[part]--
 	s.extend(s.now()) // the next one comes after the answer
-	if g.refs == 0 && s.mayEnd() {
+	if g.refs == 0 && s.mayEnd() || g.refsAt[part] == 0 && g.closingAt[part] {
 		eff.GraceMayEnd = true
 	}
 }
@@ -252,30 +275,38 @@ func (s *Server) EndGrace(force bool) *GraceEnd {
 	e := &GraceEnd{Batch: &journal.Batch{}, srv: s}
 	e.Batch.EndGrace(s.cfg.Epoch)
 	s.eachServerHeld(func(o *open) {
-		e.Lost = append(e.Lost, o.lost()...)
+		if !s.endsEarly(o.file.handle) { // else it is named there
+			e.Lost = append(e.Lost, o.lost()...)
+		}
 		s.putMixed(e.Batch, o)
 	})
-	for i, l := range e.Lost {
+	s.lostEvents(e.Batch, e.Lost)
+	g.mu.Lock()
+	g.lost = append(g.lost, e.Lost...)
+	lost := len(g.lost)
+	g.mu.Unlock()
+	s.event(e.Batch, journal.Event{Type: "grace", Result: "ended", Text: fmt.Sprintf("%d reclaims granted, %d refused, %d lost",
+		g.granted.Load(), g.refused.Load(), lost)})
+	return e
+}
+
+// lostEvents names what was not reclaimed.
+func (s *Server) lostEvents(b *journal.Batch, list []Lost) {
+	for i, l := range list {
 		if i == maxLostEvents {
-			s.event(e.Batch, journal.Event{Type: "lost", Result: "not reclaimed", Text: fmt.Sprintf("and %d more", len(e.Lost)-i)})
+			s.event(b, journal.Event{Type: "lost", Result: "not reclaimed", Text: fmt.Sprintf("and %d more", len(list)-i)})
 			break
 		}
 		ev := journal.Event{Type: "lost", Client: l.Owner.Client, Owner: l.Owner.Owner, File: l.File, Name: l.Name, Result: "not reclaimed"}
 		if len(l.Locks) == 0 {
 			ev.Text = fmt.Sprintf("open, access %d, deny %d", l.Access, l.Deny)
-			s.event(e.Batch, ev)
+			s.event(b, ev)
 		}
 		for _, k := range l.Locks {
 			ev.Range, ev.Lock = k.Range, k.Type
-			s.event(e.Batch, ev)
+			s.event(b, ev)
 		}
 	}
-	s.event(e.Batch, journal.Event{Type: "grace", Result: "ended", Text: fmt.Sprintf("%d reclaims granted, %d refused, %d lost",
-		g.granted.Load(), g.refused.Load(), len(e.Lost))})
-	g.mu.Lock()
-	g.lost = e.Lost
-	g.mu.Unlock()
-	return e
 }
 
 // lost names what of o waits from the journal. file.mu is held.
@@ -498,6 +529,8 @@ type GraceInfo struct {
 	// Reclaims of this incarnation: granted, refused, and items not reclaimed so far.
 	Granted, Refused, Remaining int
 	Lost                        []Lost // after the end; before it, what would be lost if it ended now
+	// LostEarly is what was lost, while grace lasts, in the parts where it has ended. After the end it is in Lost.
+	LostEarly []Lost
 }
 
 // GraceInfo tells how recovery stands.
@@ -519,9 +552,14 @@ func (s *Server) GraceInfo() GraceInfo {
 	g.mu.Unlock()
 	sort.Strings(i.Missing)
 	if i.Phase == GraceActive {
-		i.Lost = nil
-		s.eachServerHeld(func(o *open) { i.Lost = append(i.Lost, o.lost()...) })
+		i.Lost, i.LostEarly = nil, slices.Clone(i.Lost)
+		s.eachServerHeld(func(o *open) {
+			if !s.endsEarly(o.file.handle) {
+				i.Lost = append(i.Lost, o.lost()...)
+			}
+		})
 		sortLost(i.Lost)
+		sortLost(i.LostEarly)
 		i.Remaining = len(i.Lost)
 	}
 	return i

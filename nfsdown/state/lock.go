@@ -49,6 +49,7 @@ type LockPlan struct {
 	l       *lock
 	reclaim bool
 	inGrace bool
+	part    uint32      // of the file
 	asked   bool        // an earlier reclaim of it has no answer
 	puts    int         // of the entry, when Batch was made
 	sid     *stateid    // that it will have, if not the one it has
@@ -202,14 +203,14 @@ func (s *Server) giveLock(l *lock, turns bool, eff *Effects) {
 // RECLAIM_BAD, RECLAIM_CONFLICT, OPENMODE, those of stateids, or that of ctx.
 func (s *Server) PrepareLock(ctx context.Context, c *Client, req *LockRequest) (*LockPlan, *Effects, error) {
 	eff := &Effects{}
-	p := &LockPlan{s: s, c: c, reclaim: req.Reclaim, Evict: &Effects{}}
+	p := &LockPlan{s: s, c: c, reclaim: req.Reclaim, part: s.cfg.Part(req.File), Evict: &Effects{}}
 	if req.Reclaim {
 		if err := c.beginReclaim(); err != nil {
 			s.grace.refused.Add(1)
 			return nil, eff, err
 		}
-		p.inGrace = s.enter()
-	} else if err := s.judgeNew(c, true); err != nil {
+		p.inGrace = s.enter(p.part)
+	} else if err := s.judgeNew(c, req.File, true); err != nil {
 		return nil, eff, err
 	}
 	l, st, err := s.findLock(c, req)
@@ -320,7 +321,7 @@ func (p *LockPlan) leave(eff *Effects) {
 		p.c.endReclaim()
 	}
 	if p.inGrace {
-		p.s.leave(eff)
+		p.s.leave(p.part, eff)
 	}
 }
 
@@ -552,7 +553,7 @@ func (p *UnlockPlan) Settle(backendErr error) (nfs4.Stateid, *Effects, error) {
 
 // TestLock is our part of LOCKT, RFC 8881 18.11: *DeniedError or GRACE. If it is nil ask the backend.
 func (s *Server) TestLock(c *Client, lockOwner string, file fs.Handle, r fs.Range, t fs.LockType) error {
-	if s.stalled() {
+	if s.stalled(file) {
 		return nfs4.NFS4ERR_GRACE
 	}
 	f := s.files.peek(file)

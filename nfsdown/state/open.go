@@ -16,15 +16,15 @@ type OpenTicket struct {
 	touched map[fs.Handle]bool
 }
 
-// judgeNew judges a non-reclaim OPEN or LOCK before the file is looked at: RFC 8881 8.4.2.1, 18.51.3.
+// judgeNew judges a non-reclaim OPEN or LOCK before the file, or what is of its part, is looked at: RFC 8881 8.4.2.1, 18.51.3.
 // A client for which state is held over its restart may open before its RECLAIM_COMPLETE, and lock
 // unless it negotiated retention (draft; DESIGN 5).
-func (s *Server) judgeNew(c *Client, lock bool) error {
-	if s.stalled() {
+func (s *Server) judgeNew(c *Client, h fs.Handle, lock bool) error {
+	if s.stalled(h) {
 		return nfs4.NFS4ERR_GRACE
 	}
 	if c.v40 != nil {
-		if c.waits40() {
+		if c.waits40(h) {
 			return nfs4.NFS4ERR_GRACE
 		}
 		return nil
@@ -38,12 +38,12 @@ func (s *Server) judgeNew(c *Client, lock bool) error {
 }
 
 // BeginOpen judges an open by name as far as can be done without the handle (GRACE), before the
-// backend is asked. End the ticket after Settle, or when the backend refused.
-func (s *Server) BeginOpen(c *Client, owner string) (*OpenTicket, error) {
+// backend is asked. dir is the directory. End the ticket after Settle, or when the backend refused.
+func (s *Server) BeginOpen(c *Client, owner string, dir fs.Handle) (*OpenTicket, error) {
 	if owner == DelegOwner {
 		return nil, nfs4.NFS4ERR_INVAL
 	}
-	if err := s.judgeNew(c, false); err != nil {
+	if err := s.judgeNew(c, dir, false); err != nil {
 		return nil, err
 	}
 	t := &OpenTicket{party: c.party, owner: owner}
@@ -209,7 +209,7 @@ func await(ctx context.Context, wait <-chan struct{}) error {
 // (again). Call it before an open by name that truncates, and after the backend said ShareDenied.
 func (s *Server) CheckOpen(ctx context.Context, c *Client, req *OpenRequest) (*Effects, error) {
 	evict := &Effects{}
-	if err := s.judgeNew(c, false); err != nil {
+	if err := s.judgeNew(c, req.File, false); err != nil {
 		return evict, err
 	}
 	f := s.files.peek(req.File)
@@ -249,6 +249,7 @@ type OpenPlan struct {
 	reclaim bool
 	via     nfs4.SessionID
 	inGrace bool     // a reference on grace
+	part    uint32   // of the file
 	asked   bool     // an earlier reclaim of it has no answer
 	puts    int      // of the entry, when Batch was made
 	sid     *stateid // that it will have, if not the one it has
@@ -267,16 +268,16 @@ func (s *Server) PrepareOpen(ctx context.Context, c *Client, req *OpenRequest) (
 func (s *Server) prepareOpen(ctx context.Context, c *Client, req *OpenRequest) (*OpenPlan, *Effects, error) {
 	eff := &Effects{}
 	owner := fs.Owner{Client: c.party.owner, Owner: req.Owner}
-	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, unconf: req.Unconfirmed, reclaim: req.Reclaim, via: req.Session, Evict: &Effects{}}
+	p := &OpenPlan{s: s, c: c, named: req.Ticket != nil, unconf: req.Unconfirmed, reclaim: req.Reclaim, via: req.Session, part: s.cfg.Part(req.File), Evict: &Effects{}}
 	p.Request = fs.OpenRequest{Owner: owner, File: req.File, Access: req.Access, Deny: req.Deny, Reclaim: req.Reclaim}
 	if req.Reclaim {
 		if err := c.beginReclaim(); err != nil {
 			s.grace.refused.Add(1)
 			return nil, eff, err
 		}
-		p.inGrace = s.enter()
+		p.inGrace = s.enter(p.part)
 	} else if !p.named {
-		if err := s.judgeNew(c, false); err != nil {
+		if err := s.judgeNew(c, req.File, false); err != nil {
 			return nil, eff, err
 		}
 	}
@@ -403,7 +404,7 @@ func (p *OpenPlan) leave(eff *Effects) {
 		p.c.endReclaim()
 	}
 	if p.inGrace {
-		p.s.leave(eff)
+		p.s.leave(p.part, eff)
 	}
 }
 

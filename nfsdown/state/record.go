@@ -26,7 +26,7 @@ func (s *Server) openModes(o *open) (access, deny fs.Share, epoch uint32) {
 	if access == 0 && o.epoch != 0 {
 		epoch = o.epoch
 	}
-	if s.reclaimable() {
+	if s.reclaimableAt(o.file.handle) {
 		a, d := o.heldModes(true)
 		access |= a
 		deny |= d
@@ -63,7 +63,7 @@ func (s *Server) lockSet(l *lock) (fs.RangeSet, uint32) {
 	if len(set) == 0 && l.epoch != 0 {
 		epoch = l.epoch
 	}
-	if s.reclaimable() {
+	if s.reclaimableAt(l.open.file.handle) {
 		set = strongest(set, l.heldSet(true))
 	}
 	return set, epoch

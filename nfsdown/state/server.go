@@ -61,6 +61,9 @@ func (c *Config) defaults() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Part == nil {
+		c.Part = func(fs.Handle) uint32 { return 0 }
+	}
 	c.Epoch = max(c.Epoch, 1)
 	c.Lease = cmp.Or(c.Lease, 90*time.Second)
 	c.Grace = cmp.Or(c.Grace, c.Lease)

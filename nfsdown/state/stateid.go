@@ -135,7 +135,7 @@ func (s *Server) ResolveIO(c *Client, sid nfs4.Stateid, file fs.Handle, io IO) (
 	}
 	switch {
 	case anonymous(sid), bypass(sid):
-		if s.stalled() {
+		if s.stalled(file) {
 			return ref, nfs4.NFS4ERR_GRACE
 		}
 		if bypass(sid) && io == IORead {

@@ -99,6 +99,8 @@ func configure(t *testing.T, cfg *Config, words []string) {
 			cfg.AbsenceLimit = d
 		case "in-grace":
 			cfg.ReclaimsOnly = v == "reclaims"
+		case "parts": // files named "p/f" and "p/g" are of one part
+			cfg.Part = partOf
 		case "unknown":
 			cfg.UnknownReclaim = map[string]UnknownReclaim{"forward": UnknownForward, "refuse": UnknownRefuse}[v]
 		default:
@@ -283,8 +285,8 @@ func (w *world) step(a []string) string {
 		}
 		w.srv = New(w.cfg, snap)
 		return w.srv.Phase().String()
-	case "backend": // backend fails=CODE | backend ok | backend no-grace
-		w.backend.fail, w.backend.noGr = nil, has("no-grace")
+	case "backend": // backend fails=CODE | backend ok | backend no-grace | backend no-grace=p
+		w.backend.fail, w.backend.noGr, w.backend.noGrAt = nil, has("no-grace"), partOf(fs.Handle(value("no-grace", "")+"/"))
 		if has("unreachable") {
 			w.backend.fail = fs.Unreachable
 		}
@@ -295,6 +297,16 @@ func (w *world) step(a []string) string {
 	case "nograce":
 		w.run(w.srv.NoGrace())
 		return w.endStory(false)
+	case "nograce-at": // nograce-at p [dies=before|durable|told]
+		w.run(w.srv.NoGraceAt(partOf(fs.Handle(a[1] + "/"))))
+		steps := map[string]int{"before": 0, "durable": 1, "told": 2, "": 3}[value("dies", "")]
+		out := "over there" + lostWords(w.endPart(steps))
+		if steps < 3 {
+			w.crash()
+		}
+		return out
+	case "phase-at":
+		return w.srv.PhaseAt(fs.Handle(a[1])).String()
 	case "end": // end grace if it may end; "end now" whatever is lost
 		return w.endStory(has("now"))
 	case "phase":
@@ -345,7 +357,10 @@ func (w *world) endStory(now bool) string {
 	if w.srv.Phase() == before {
 		return "not yet"
 	}
-	out := "over"
+	return "over" + lostWords(lost)
+}
+
+func lostWords(lost []Lost) (out string) {
 	sortLost(lost)
 	for _, l := range lost {
 		if l.Locks == nil {

@@ -231,8 +231,8 @@ func (s *Server) Stateid40(sid nfs4.Stateid) (*Client, error) {
 }
 
 // waits40 tells whether a client of NFSv4.0 may yet reclaim: what it asks for anew has to wait, as we cannot
-// know whether it means the same thing.
-func (c *Client) waits40() bool { return c.srv.reclaimable() && c.party.unreclaimed() }
+// know whether it means the same thing. h is the file, or one of its part.
+func (c *Client) waits40(h fs.Handle) bool { return c.srv.reclaimableAt(h) && c.party.unreclaimed() }
 
 // unreclaimed tells whether something from the journal would be lost if grace ended now.
 func (p *party) unreclaimed() bool {

@@ -115,6 +115,37 @@ func (w *world) endGrace(force bool) []Lost {
 	return g.Lost
 }
 
+// endPart ends grace for the parts that may, the way nfsdown does; after some steps the server dies instead.
+func (w *world) endPart(steps int) (lost []Lost) {
+	w.t.Helper()
+	for e := w.srv.EndGraceAt(); e != nil; e = w.srv.EndGraceAt() {
+		lost = append(lost, e.Lost...)
+		if steps > 0 {
+			if err := e.Record(w.t.Context(), host{w.backend, w}); err != nil {
+				w.t.Fatal(err)
+			}
+			if err := w.commit(e.Batch); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if steps > 1 {
+			w.backend.completeAt(e.Part)
+		}
+		if steps > 2 {
+			w.run(e.Done())
+		}
+	}
+	return lost
+}
+
+// partOf is Config.Part in tests: files named "p/f" and "p/g" are at one origin, p.
+func partOf(h fs.Handle) uint32 {
+	if len(h) > 1 && h[1] == '/' {
+		return uint32(h[0])
+	}
+	return 0
+}
+
 // host runs effects on the world.
 type host struct {
 	*fakeBackend
@@ -152,6 +183,7 @@ type fakeBackend struct {
 	remote bool // it is an origin: it keeps our state over our restart, and takes only reclaims of it
 	fail   error
 	noGr   bool
+	noGrAt uint32 // the part where it takes no reclaims
 	opens  map[OwnerFile][2]fs.Share
 	locks  map[OwnerFile]fs.RangeSet
 	under  map[OwnerFile]fs.Owner // lock -> open-owner
@@ -191,6 +223,18 @@ func (b *fakeBackend) reclaimComplete() {
 	b.old, b.oldL = map[OwnerFile][2]fs.Share{}, map[OwnerFile]fs.RangeSet{}
 }
 
+// completeAt is reclaimComplete at the origin of a part.
+func (b *fakeBackend) completeAt(part uint32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.old, func(k OwnerFile, _ [2]fs.Share) bool { return partOf(k.File) == part })
+	maps.DeleteFunc(b.oldL, func(k OwnerFile, _ fs.RangeSet) bool { return partOf(k.File) == part })
+}
+
+func (b *fakeBackend) takesNone(h fs.Handle) bool {
+	return b.noGr || b.noGrAt != 0 && b.noGrAt == partOf(h)
+}
+
 // Open is by handle.
 func (b *fakeBackend) Open(req *fs.OpenRequest) error {
 	b.mu.Lock()
@@ -201,7 +245,7 @@ func (b *fakeBackend) Open(req *fs.OpenRequest) error {
 	}
 	key := OwnerFile{req.Owner, req.File}
 	if req.Reclaim {
-		if b.noGr {
+		if b.takesNone(req.File) {
 			return fs.NoGrace
 		}
 		if h := b.old[key]; b.remote && (req.Access&^h[0] != 0 || req.Deny&^h[1] != 0) {
@@ -229,7 +273,7 @@ func (b *fakeBackend) Lock(req *fs.LockRequest) error {
 	}
 	key := OwnerFile{req.LockOwner, req.File}
 	if req.Reclaim {
-		if b.noGr {
+		if b.takesNone(req.File) {
 			return fs.NoGrace
 		}
 		if b.remote && !coversAtLeast(b.oldL[key], req.Range, req.Type) {
