@@ -18,19 +18,21 @@ type suspect struct {
 	lock *lockState // nil: the open's own
 	sid  nfs4.Stateid
 	mine bool // whoever asks is the one that is closing it
+	// restored says that what was written down is asked about, and may be behind.
+	restored bool
 }
 
-// checkAll tests everything.
-func (c *Client) checkAll(ctx context.Context, sess *session) error {
+// checkAll tests everything. restored says that nothing has changed since it was restored.
+func (c *Client) checkAll(ctx context.Context, sess *session, restored bool) error {
 	t := &c.state
 	t.mu.Lock()
 	var list []suspect
 	for _, o := range t.opens {
-		list = append(list, suspect{open: o, sid: o.stateid})
+		list = append(list, suspect{open: o, sid: o.stateid, restored: restored})
 	}
 	for _, l := range t.locks {
 		if l.has {
-			list = append(list, suspect{open: l.open, lock: l, sid: l.stateid})
+			list = append(list, suspect{open: l.open, lock: l, sid: l.stateid, restored: restored})
 		}
 	}
 	t.mu.Unlock()
@@ -113,7 +115,10 @@ func (c *Client) gone(ctx context.Context, sess *session, s suspect, why nfs4.St
 	case s.lock == nil && t.opens[s.open.key] == s.open && s.open.stateid.Other == s.sid.Other:
 		told = t.dropLocked(s.open, why)
 	}
-	if len(told) > 0 {
+	// An open without locks that the server does not know any more, and does not call revoked, was closed by the
+	// last incarnation, which died before it was written down.
+	closed := s.restored && why == nfs4.NFS4ERR_BAD_STATEID && len(told) == 1 && told[0].Kind == KindOpen
+	if len(told) > 0 && !closed {
 		t.taint(c, why)
 	}
 	t.mu.Unlock()

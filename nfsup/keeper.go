@@ -104,7 +104,7 @@ func (c *Client) doChore(sess *session, ch chore) {
 		case choreRenew:
 			err = c.renew(c.ctx, sess)
 		case choreCheck:
-			err = c.checkAll(c.ctx, sess)
+			err = c.checkAll(c.ctx, sess, false)
 		case choreBackChannel:
 			err = c.rebind(sess)
 		}

@@ -285,7 +285,7 @@ func (c *Client) sweep(ctx context.Context, sess *session) error {
 	rec.Completed = c.completed == sess.incarnation
 	c.mu.Unlock()
 	opens, locks := c.count()
-	if err := c.checkAll(ctx, sess); err != nil {
+	if err := c.checkAll(ctx, sess, true); err != nil {
 		return err
 	}
 	rec.Opens, rec.Locks = c.count()

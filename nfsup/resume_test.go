@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -387,6 +388,53 @@ func TestResumeRepeatsByOwner(t *testing.T) {
 		_, err = c.Open(ctx, root, reclaim(openFH(fhs[0], 0, 3, 1)))
 		wantStatus(t, err, nfs4.NFS4ERR_NO_GRACE)
 	})
+}
+
+// A CLOSE that was done and not written down is no revocation: what was not written down besides is found by owner
+// all the same. A lock that the server does not know is one, and so is an open with locks.
+func TestAClosedOpenIsNotRevoked(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		gone   func(*testing.T, *Client, *notebook, []nfs4.FH)
+		refuse bool
+	}{
+		{"an open without locks", func(t *testing.T, c *Client, n *notebook, fhs []nfs4.FH) {
+			must(t, c.Unlock(t.Context(), owner(100), fhs[0], Range{0, math.MaxUint64}))
+			synctest.Wait()
+			before := n.copied()
+			must(t, c.CloseFile(t.Context(), owner(0), fhs[0]))
+			synctest.Wait()
+			n.opens = before.opens
+		}, false},
+		{"an open with locks", func(t *testing.T, c *Client, n *notebook, fhs []nfs4.FH) {
+			before := n.copied()
+			must(t, c.CloseFile(t.Context(), owner(0), fhs[0]))
+			synctest.Wait()
+			n.opens, n.locks = before.opens, before.locks
+		}, true},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			story(t, func(t *testing.T, s *fake, dial func(...func(*Config)) *Client) {
+				n := newNotebook()
+				c := dial(n.boot(false, 1))
+				must(t, c.ReclaimComplete(t.Context()))
+				fhs := hold(t, c, 2)
+				synctest.Wait()
+				x.gone(t, c, n, fhs)
+				delete(n.locks, StateKey{owner(101), fhs[1]}) // this one was not written in time
+				c.Abandon()
+				c = dial(n.boot(true, 2))
+				_, err := c.Open(t.Context(), root, reclaim(openFH(fhs[1], 1, 3, 1)))
+				must(t, err)
+				err = c.Lock(t.Context(), root, reclaimLock(lockOf(fhs[1], 1, 101, 0, 9)))
+				if x.refuse {
+					wantStatus(t, err, nfs4.NFS4ERR_NO_GRACE)
+				} else {
+					must(t, err)
+				}
+			})
+		})
+	}
 }
 
 // The origin forgot the client: it cannot be resumed, and a new incarnation reclaims, or is refused. That is
