@@ -48,6 +48,14 @@ func (r *Remote) closeLater(owner fs.Owner, up UpOwner, file fs.Handle, fh nfs4.
 	return true
 }
 
+// isClosing tells whether an open is closed here, and on its way to be closed at the origin.
+func (c *covers) isClosing(key parkedKey) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cl := c.closing[key]
+	return cl != nil && cl.begun
+}
+
 // awaitCloses waits for what is being closed at the origin and would be in the way of an open: that of the same owner,
 // and, if it denies something, those of all. An open by a name that is not known here goes on; see settleParked.
 func (r *Remote) awaitCloses(ctx context.Context, up UpOwner, req *fs.OpenRequest) error {

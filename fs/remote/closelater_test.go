@@ -35,6 +35,10 @@ func TestCloseFarAway(t *testing.T) {
 		if f.closes != 0 {
 			t.Fatal("CLOSE was waited for")
 		}
+		_, err := r.Write(ctx, alice, fs.IORef{Handle: h, Open: me("o")}, 0, []byte("x"), fs.Unstable)
+		if fs.CodeOf(err) != fs.BadStateid { // though the origin would still take it
+			t.Errorf("a write after the close: %v", err)
+		}
 		r.must(openBy(r, "other", h, 0)) // nobody is in its way
 		same, denies := make(chan error, 1), make(chan error, 1)
 		go func() { same <- openBy(r, "o", h, 0) }()

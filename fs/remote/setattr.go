@@ -72,6 +72,9 @@ func (r *Remote) failChange(ctx context.Context, h fs.Handle, mayHaveHappened bo
 // io runs operations under the state that ref names; the zero owners mean the anonymous stateid.
 func (r *Remote) io(ctx context.Context, cred *fs.Cred, ref fs.IORef, fh nfs4.FH, ops func(nfs4.Stateid) []nfs4.Args, use func([]nfs4.Res) error) error {
 	open, lock := r.ioOwners(ref, fh)
+	if !ref.Open.IsZero() && r.covers.isClosing(parkedKey{open, ref.Handle}) {
+		return fs.E("", fs.BadStateid, nil) // closed here already
+	}
 	return r.up.IO(ctx, r.upCred(cred), open, lock, fh, ops, use)
 }
 
