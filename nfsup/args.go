@@ -38,6 +38,8 @@ type OpenReply struct {
 	Change  nfs4.ChangeInfo // of the directory; by name only
 	AttrSet nfs4.Bitmap     // what was set at creation
 	Rflags  uint32          // OPEN4_RESULT_*
+	// WriteDelegation is the number of the write delegation that the answer brought; see [Client.WriteDelegation].
+	WriteDelegation uint64
 }
 
 // MayNotify tells whether the server promises CB_NOTIFY_LOCK for denied locks that would wait.

@@ -3,6 +3,7 @@ package nfsup
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"holdfast/internal/nfs4"
 	"holdfast/internal/rpc"
@@ -55,6 +56,7 @@ type delegState struct {
 	cred     *rpc.Cred
 	stateid  nfs4.Stateid
 	inc      uint32 // the incarnation that it is held in
+	serial   uint64 // see WriteDelegation
 	recalled bool   // it must go back
 }
 
@@ -76,6 +78,27 @@ func (c *Client) Delegated(fh nfs4.FH) DelegKind {
 		return d.kind
 	}
 	return DelegNone
+}
+
+// serials numbers delegations in the order in which they were granted, upgraded or reclaimed, over all clients of
+// the process.
+var serials atomic.Uint64
+
+// WriteDelegation is the number of the write delegation of a file that is held, was not recalled, and whose lease
+// is certainly not over; 0 if there is none. While it stays the same nobody else has changed the file: one that was
+// lost and granted again, to whichever client of this process, has another number.
+func (c *Client) WriteDelegation(fh nfs4.FH) uint64 {
+	t := &c.state
+	t.mu.Lock()
+	d, serial := t.delegs[fh], uint64(0)
+	if d != nil && d.kind == DelegWrite && !d.recalled {
+		serial = d.serial
+	}
+	t.mu.Unlock()
+	if serial == 0 || !c.LeaseValid() {
+		return 0
+	}
+	return serial
 }
 
 // Delegations lists what is held, by handle.
@@ -105,11 +128,12 @@ func (c *Client) LeaseValid() bool {
 	return ready && c.cfg.Clock.Now().Before(c.LeaseExpires())
 }
 
-// delegated takes the delegation that came with the answer to an OPEN. It does not block.
-func (c *Client) delegated(cred *rpc.Cred, fh nfs4.FH, r *nfs4.OpenDelegation, inc uint32, wanted bool) {
+// delegated takes the delegation that came with the answer to an OPEN, and returns its number if it is one for
+// writing that is kept. It does not block.
+func (c *Client) delegated(cred *rpc.Cred, fh nfs4.FH, r *nfs4.OpenDelegation, inc uint32, wanted bool) (write uint64) {
 	kind := delegKind(r.Type)
 	if kind == DelegNone {
-		return
+		return 0
 	}
 	t := &c.state
 	t.mu.Lock()
@@ -119,22 +143,32 @@ func (c *Client) delegated(cred *rpc.Cred, fh nfs4.FH, r *nfs4.OpenDelegation, i
 		if newer(r.Stateid.Seqid, old.stateid.Seqid) {
 			old.stateid = r.Stateid
 		}
-		old.kind, old.inc = kind, inc
+		if old.kind != kind || old.inc != inc {
+			old.kind, old.inc, old.serial = kind, inc, serials.Add(1)
+		}
+		if kind == DelegWrite {
+			write = old.serial
+		}
 		recall := r.Recall && !old.recalled
 		old.recalled = old.recalled || r.Recall
 		t.mu.Unlock()
 		if recall {
 			c.tellRecall(fh)
 		}
-		return
+		return write
 	case !wanted, r.Recall, t.isEarly(r.Stateid.Other), old != nil && old.inc == inc:
 		// Nobody asked for it, or it is recalled already; or there is one already, which stays.
 		t.mu.Unlock()
 		c.dropDelegation(cred, fh, r)
-		return
+		return 0
 	}
-	t.delegs[fh] = &delegState{fh: fh, kind: kind, cred: cred, stateid: r.Stateid, inc: inc}
+	d := &delegState{fh: fh, kind: kind, cred: cred, stateid: r.Stateid, inc: inc, serial: serials.Add(1)}
+	t.delegs[fh] = d
 	t.mu.Unlock()
+	if kind == DelegWrite {
+		write = d.serial
+	}
+	return write
 }
 
 // isEarly tells whether the delegation was recalled before it came.
@@ -267,7 +301,7 @@ func (c *Client) delegReclaimed(cred *rpc.Cred, fh nfs4.FH, r *nfs4.OpenDelegati
 		c.dropDelegation(cred, fh, r)
 		return
 	}
-	d.stateid, d.inc = r.Stateid, inc
+	d.stateid, d.inc, d.serial = r.Stateid, inc, serials.Add(1)
 	d.recalled = d.recalled || r.Recall
 	t.mu.Unlock()
 	if r.Recall {

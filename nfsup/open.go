@@ -99,7 +99,7 @@ func (c *Client) sendOpen(ctx context.Context, cred *rpc.Cred, a *OpenArgs, comm
 			return refuse(res)
 		}
 		opened, before, landed, gone = c.state.opened(openKey{a.Owner, reply.FH}, cred, inc, r.Stateid, m)
-		c.delegated(cred, reply.FH, &r.Delegation, inc, a.Want != DelegNone)
+		reply.WriteDelegation = c.delegated(cred, reply.FH, &r.Delegation, inc, a.Want != DelegNone)
 		return nil
 	}
 	f := c.state.takeOff(a.Owner)

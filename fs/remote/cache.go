@@ -312,15 +312,35 @@ func (c *cache) exactAccess(h fs.Handle, cred string, want uint32) (granted uint
 	return b.granted & want, b.asked&want == want
 }
 
+// undoubted returns attributes that were true when they came, though a change of ours may be making them old;
+// nil if there are none.
+func (c *cache) undoubted(h fs.Handle) *fs.Attr {
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[h]; n != nil && !n.fresh.IsZero() {
+		return n.attr
+	}
+	return nil
+}
+
 // hint is where a name led when it was seen last; empty if that is not known.
 func (c *cache) hint(dir fs.Handle, name string) fs.Handle {
+	child, _ := c.hintOf(dir, name)
+	return child
+}
+
+// hintOf is hint; known tells a name that led nowhere from one that was not seen.
+func (c *cache) hintOf(dir fs.Handle, name string) (child fs.Handle, known bool) {
 	s := c.shard(dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.nodes[dir]; n != nil {
-		return n.names[name].child
+	n := s.nodes[dir]
+	if n == nil {
+		return "", false
 	}
-	return ""
+	e, known := n.names[name]
+	return e.child, known
 }
 
 // lastAttr returns the attributes however old; nil if none are known. Type, FSID and FileID never get old.

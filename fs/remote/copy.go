@@ -55,8 +55,8 @@ func (r *Remote) transfer(ctx context.Context, cred *fs.Cred, from, to fs.IORef,
 	}
 	srcOpen, srcLock := r.ioOwners(from, srcFH)
 	ch := change{handle: to.Handle, start: r.cache.beginChange(to.Handle), known: true}
-	own := r.beginWrite(to.Handle, 0, 0)
-	defer r.endWrite(own, nil, nil)
+	own := r.beginRewrite(to.Handle, dstFH)
+	defer func() { r.endWrite(own, nil, nil, err) }()
 	err = r.io(ctx, cred, to, dstFH, func(dst nfs4.Stateid) []nfs4.Args {
 		// The source's stateid is read anew too when the request is made again after a recovery. If it is
 		// gone, the origin says so.

@@ -28,9 +28,7 @@ import (
 //     that was fetched while its version was younger than settleTime by the origin's clock is "young": it is
 //     served to readers whose open came before the fetch, kept in memory only, and fetched again for others.
 //
-// What the origin's answer to an own WRITE says is not enough to keep the old data: somebody else may have
-// written between the WRITE and the GETATTR beside it. It is kept where the origin counts changes, and the
-// count is that of our writes (write.go, own).
+// What becomes of the data at a change of ours says own.go.
 type dataCache struct {
 	store *diskcache.Store
 	space uint64
@@ -50,6 +48,9 @@ type dataCache struct {
 	inFlight atomic.Int64       // bytes of readahead under way
 	noPlus   atomic.Bool        // the origin has no READ_PLUS
 	rate     atomic.Int64       // bytes a second that the origin gave of late
+	// rewriting is how many changes of data are under way of which nobody knows whose it is, and rewrites how
+	// many there were.
+	rewriting, rewrites atomic.Int64
 
 	c dataCounters
 }
@@ -77,7 +78,8 @@ type grantKey struct {
 // A dataFile is what is going on with the data of a file.
 type dataFile struct {
 	next, prev *dataFile
-	handle     fs.Handle // immutable
+	handle     fs.Handle // immutable, as are the next two
+	fh         nfs4.FH
 	id         diskcache.ID
 	users      int // guarded by dataCache.mu
 
@@ -96,6 +98,13 @@ type dataFile struct {
 	anonAt time.Time
 	// +checklocks:mu
 	own ownWrites
+	// +checklocks:mu
+	kept ownVersion
+	// torn says that a change of ours was given up on its way, and may be done at any time: no row of own
+	// changes can be known to be all there is.
+	// +checklocks:mu
+	torn  bool
+	loose looseWrites
 
 	// storing orders what fetches store before what own writes store: a fetch that was overtaken by an own
 	// write sees it in writes, and stores nothing.
@@ -128,13 +137,28 @@ func (d *dataCache) id(a *fs.Attr, fh nfs4.FH) diskcache.ID {
 	return diskcache.ID{Space: d.space, Major: a.FSID.Major, Minor: a.FSID.Minor, FileID: a.FileID, Handle: xxhash.Sum64String(string(fh))}
 }
 
+// find returns the file, nil if nothing goes on with it.
+func (d *dataCache) find(h fs.Handle) *dataFile {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.files[h]
+}
+
 // use returns the file, and keeps it until unuse.
 func (d *dataCache) use(h fs.Handle, a *fs.Attr, fh nfs4.FH) *dataFile {
+	return d.useIf(h, a, fh, true)
+}
+
+// useIf is use, but nil for a file with which nothing goes on, unless it is to be made.
+func (d *dataCache) useIf(h fs.Handle, a *fs.Attr, fh nfs4.FH, mk bool) *dataFile {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := d.files[h]
 	if f == nil {
-		f = &dataFile{handle: h, id: d.id(a, fh)}
+		if !mk {
+			return nil
+		}
+		f = &dataFile{handle: h, fh: fh, id: d.id(a, fh)}
 		d.files[h] = f
 		f.next, f.prev = f, f
 	}

@@ -17,11 +17,16 @@ import (
 // newDataRig is a mount with a data cache in dir.
 func newDataRig(t *testing.T, f *fake, dir string, change func(*Config)) *rig {
 	t.Helper()
+	return newDataRigOf(t, f, f, dir, change)
+}
+
+func newDataRigOf(t *testing.T, f *fake, up upstream, dir string, change func(*Config)) *rig {
+	t.Helper()
 	store, err := diskcache.Open(diskcache.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, f, func(c *Config) {
+	r := newRigOf(t, f, up, func(c *Config) {
 		c.Store = store
 		if change != nil {
 			change(c)

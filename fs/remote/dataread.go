@@ -143,6 +143,7 @@ func (r *Remote) readVersion(ctx context.Context, f *dataFile, rd *reader, off u
 		n, _, err := r.readThrough(ctx, rd.cred, rd.io, rd.fh, off, dst)
 		return n, err == nil, err
 	}
+	r.carry(f, rd.v)
 	obj, err := d.store.Get(f.id, rd.v.version(), r.namer(rd.io.Handle))
 	if err != nil {
 		return 0, false, nil // too large, or closed

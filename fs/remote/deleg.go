@@ -32,6 +32,7 @@ import (
 // delegator is an upstream that has delegations.
 type delegator interface {
 	Delegated(nfs4.FH) nfsup.DelegKind
+	WriteDelegation(nfs4.FH) uint64
 	Delegations() []nfsup.Delegation
 	LeaseValid() bool
 	ReturnDelegation(ctx context.Context, fh nfs4.FH) error
@@ -62,6 +63,15 @@ func (s *shards) Delegated(fh nfs4.FH) (best nfsup.DelegKind) {
 		return best != nfsup.DelegWrite
 	})
 	return best
+}
+
+// WriteDelegation is the number of the write delegation, whoever of us has it.
+func (s *shards) WriteDelegation(fh nfs4.FH) (serial uint64) {
+	s.eachDelegator(func(d delegator) bool {
+		serial = d.WriteDelegation(fh)
+		return serial == 0
+	})
+	return serial
 }
 
 // LeaseValid is judged by Delegated.
@@ -121,6 +131,7 @@ type cover struct {
 	fh     nfs4.FH
 	since  time.Time
 	used   time.Time
+	write  uint64             // the write delegation that what is known of the file came with or after, 0 if it did with none
 	creds  map[UpOwner]string // whom live opens were opened for
 	parked map[UpOwner]parkedOpen
 }
@@ -207,7 +218,7 @@ func (r *Remote) coveredAttr(h fs.Handle, fh nfs4.FH) *fs.Attr {
 
 // noteCover notes an open that the origin has granted, if a delegation came with it or was there. What the
 // answer said of the file is in the cache already.
-func (r *Remote) noteCover(file fs.Handle, fh nfs4.FH, up UpOwner, cred *fs.Cred) {
+func (r *Remote) noteCover(file fs.Handle, fh nfs4.FH, up UpOwner, cred *fs.Cred, write uint64) {
 	if r.deleg == nil || r.deleg.Delegated(fh) == nfsup.DelegNone {
 		return
 	}
@@ -219,6 +230,9 @@ func (r *Remote) noteCover(file fs.Handle, fh nfs4.FH, up UpOwner, cred *fs.Cred
 		c.files[file] = x
 	}
 	x.used = r.now()
+	if write != 0 {
+		x.write = write
+	}
 	if _, again := x.creds[up]; again && x.creds[up] != credKey(cred) {
 		x.creds[up] = "" // of two users: neither speaks for the other
 	} else {
@@ -306,6 +320,25 @@ func (r *Remote) openCovered(ctx context.Context, cred *fs.Cred, req *fs.OpenReq
 	}
 	r.covers.opens.Add(1)
 	return &fs.OpenResult{File: file, Attr: attr, Change: fs.ChangeInfo{Atomic: true, Before: change, After: change}, MayNotify: true}, true
+}
+
+// alone is the number of the write delegation under which nobody but us has changed the file since what is known of
+// it came in, 0 if there is none.
+func (r *Remote) alone(file fs.Handle, fh nfs4.FH) uint64 {
+	if r.deleg == nil {
+		return 0
+	}
+	r.covers.mu.Lock()
+	x := r.covers.files[file]
+	serial := uint64(0)
+	if x != nil {
+		serial = x.write
+	}
+	r.covers.mu.Unlock()
+	if serial == 0 || r.deleg.WriteDelegation(fh) != serial {
+		return 0
+	}
+	return serial
 }
 
 func (r *Remote) hasCover(file fs.Handle) bool {

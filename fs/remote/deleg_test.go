@@ -18,14 +18,15 @@ type giver struct {
 	*fake
 	mu       sync.Mutex
 	held     map[nfs4.FH]nfsup.DelegKind
-	invalid  bool // the lease is in doubt
+	serial   map[nfs4.FH]uint64 // of what was granted last
+	invalid  bool               // the lease is in doubt
 	returned chan nfs4.FH
 	wanted   []nfsup.DelegKind
 	granted  func() // is called once, between an OPEN and its answer
 }
 
 func newGiver() *giver {
-	return &giver{fake: newFake(), held: map[nfs4.FH]nfsup.DelegKind{}, returned: make(chan nfs4.FH, 1<<15)}
+	return &giver{fake: newFake(), held: map[nfs4.FH]nfsup.DelegKind{}, serial: map[nfs4.FH]uint64{}, returned: make(chan nfs4.FH, 1<<15)}
 }
 
 func (g *giver) Open(ctx context.Context, cred *rpc.Cred, a *nfsup.OpenArgs) (*nfsup.OpenReply, error) {
@@ -45,8 +46,21 @@ func (g *giver) Open(ctx context.Context, cred *rpc.Cred, a *nfsup.OpenArgs) (*n
 	g.wanted = append(g.wanted, a.Want)
 	if a.Want > g.held[reply.FH] {
 		g.held[reply.FH] = a.Want
+		g.serial[reply.FH]++
+		if a.Want == nfsup.DelegWrite {
+			reply.WriteDelegation = g.serial[reply.FH]
+		}
 	}
 	return reply, nil
+}
+
+func (g *giver) WriteDelegation(fh nfs4.FH) uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held[fh] != nfsup.DelegWrite || g.invalid {
+		return 0
+	}
+	return g.serial[fh]
 }
 
 func (g *giver) Delegated(fh nfs4.FH) nfsup.DelegKind {

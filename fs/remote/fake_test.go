@@ -44,7 +44,8 @@ type fake struct {
 	creds      []rpc.Cred
 	closes     int
 	lastHow    nfs4.OpenHow
-	changeType uint32
+	changeType uint32                                                // change_attr_type, if it is not 0
+	monotonic  bool                                                  // it is 0, and that is said
 	deny       func(cred *rpc.Cred, f *fakeFile, want uint32) uint32 // what is not granted
 }
 
@@ -118,7 +119,7 @@ func (f *fake) attrs(x *fakeFile, want nfs4.Bitmap) nfs4.Fattr {
 	a.SupportedAttrs = attrWanted.Or(capsWanted).Or(nfs4.Bits(nfs4.FATTR4_MODE_UMASK))
 	have := a.SupportedAttrs.Or(statWanted).Or(nfs4.Bits(nfs4.FATTR4_FILEHANDLE))
 	have.Clear(nfs4.FATTR4_TIME_CREATE)
-	if f.changeType != 0 {
+	if f.changeType != 0 || f.monotonic {
 		have.Set(nfs4.FATTR4_CHANGE_ATTR_TYPE)
 		a.SupportedAttrs.Set(nfs4.FATTR4_CHANGE_ATTR_TYPE)
 	}

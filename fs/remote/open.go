@@ -101,14 +101,22 @@ func (r *Remote) openName(ctx context.Context, cred *fs.Cred, req *fs.OpenReques
 	if req.Create != fs.NoCreate {
 		start = r.cache.beginChange(req.Dir)
 	}
+	truncated := r.beginTruncate(ctx, req)
 	reply, err := r.up.Open(ctx, r.upCred(cred), args)
 	if err != nil {
+		truncated("", "", err)
 		if req.Create != fs.NoCreate {
 			r.failChange(ctx, req.Dir, !refused(err))
 		}
 		return nil, r.fail("OPEN", err, req.Dir)
 	}
 	res, before, err := r.opened(ctx, cred, req.Owner, args, sent, reply, start)
+	if err == nil {
+		truncated(res.File, reply.FH, nil)
+	} else {
+		h, _, _ := r.seal.seal(reply.FH)
+		truncated(h, reply.FH, nil)
+	}
 	if req.Create != fs.NoCreate {
 		edit := func(e *names) { e.forget(req.Name) }
 		if err == nil {
@@ -168,7 +176,7 @@ func (r *Remote) opened(ctx context.Context, cred *fs.Cred, owner fs.Owner, args
 	r.owners.opened(args.Owner, file, fs.Share(args.Access), fs.Share(args.Deny), reply.MayNotify())
 	r.dataOpened(owner, cred, file, fs.Share(args.Access))
 	r.sawAttr(file, attr, start)
-	r.noteCover(file, reply.FH, args.Owner, cred)
+	r.noteCover(file, reply.FH, args.Owner, cred, reply.WriteDelegation)
 	// Where the origin does not promise CB_NOTIFY_LOCK, waiters.go asks it; so this side promises it.
 	return &fs.OpenResult{File: file, Attr: attr, MayNotify: true}, before, nil
 }

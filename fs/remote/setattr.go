@@ -31,13 +31,16 @@ func (r *Remote) SetAttr(ctx context.Context, cred *fs.Cred, io fs.IORef, set *f
 		ch.attr, err = r.ids.fromFattr(fattrAt(res, 3))
 		return err
 	}
-	defer r.endWrite(r.beginWrite(h, 0, 0), nil, nil)
+	var own *ownWrite
 	if set.Size != nil {
+		own = r.beginRewrite(h, fh)
 		err = r.io(ctx, cred, io, fh, ops, use)
 	} else {
+		own = r.beginTouch(h, fh)
 		err = r.up.Compound(ctx, r.upCred(cred), ops(nfs4.AnonymousStateid), use)
 	}
 	if err != nil {
+		r.endWrite(own, nil, nil, err)
 		r.failChange(ctx, h, true)
 		err = r.fail("SETATTR", err, h)
 		if set.Size != nil && fs.CodeOf(err) == fs.WrongType {
@@ -50,6 +53,7 @@ func (r *Remote) SetAttr(ctx context.Context, cred *fs.Cred, io fs.IORef, set *f
 		return nil, err
 	}
 	r.endChange(ctx, &ch)
+	r.endWrite(own, nil, ch.attr, nil)
 	return ch.attr, nil
 }
 

@@ -36,7 +36,8 @@ func (r *Remote) reshape(ctx context.Context, cred *fs.Cred, io fs.IORef, op str
 		return fs.E(op, fs.NotSupp, nil)
 	}
 	ch := change{handle: io.Handle, start: r.cache.beginChange(io.Handle), known: true}
-	defer r.endWrite(r.beginWrite(io.Handle, 0, 0), nil, nil)
+	own := r.beginRewrite(io.Handle, fh)
+	defer func() { r.endWrite(own, nil, nil, err) }()
 	err = r.io(ctx, cred, io, fh, func(id nfs4.Stateid) []nfs4.Args {
 		return []nfs4.Args{putfh(fh), getchange, arg(id), getattr}
 	}, func(res []nfs4.Res) (err error) {

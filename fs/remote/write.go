@@ -55,7 +55,7 @@ func (r *Remote) Write(ctx context.Context, cred *fs.Cred, io fs.IORef, off uint
 func (r *Remote) writePart(ctx context.Context, cred *fs.Cred, io fs.IORef, fh nfs4.FH, off uint64, data []byte, how fs.Stability) (fs.WriteResult, error) {
 	var out fs.WriteResult
 	ch := change{handle: io.Handle, start: r.cache.beginChange(io.Handle), known: true}
-	own := r.beginWrite(io.Handle, off, len(data))
+	own := r.beginWrite(io.Handle, fh, off, len(data))
 	err := r.io(ctx, cred, io, fh, func(id nfs4.Stateid) []nfs4.Args {
 		return []nfs4.Args{putfh(fh), getchange, &nfs4.WriteArgs{Stateid: id, Offset: off, Stable: nfs4.StableHow(how), Data: data}, getattr}
 	}, func(res []nfs4.Res) (err error) {
@@ -69,13 +69,13 @@ func (r *Remote) writePart(ctx context.Context, cred *fs.Cred, io fs.IORef, fh n
 		return err
 	})
 	if err != nil {
-		r.endWrite(own, nil, nil)
+		r.endWrite(own, nil, nil, err)
 		r.failChange(ctx, io.Handle, !refused(err) || errOp(err) > 2)
 		return fs.WriteResult{}, r.fail("WRITE", err, io.Handle)
 	}
 	r.endChange(ctx, &ch)
-	r.endWrite(own, data[:out.N], ch.attr)
-	if how == fs.FileSync || out.Committed == fs.FileSync {
+	r.endWrite(own, &written{data[:out.N], out.Committed != fs.FileSync, out.Verifier}, ch.attr, nil)
+	if out.Committed == fs.FileSync {
 		r.settleWrites(io.Handle)
 	}
 	if out.Committed < how {
@@ -100,6 +100,7 @@ func (r *Remote) Commit(ctx context.Context, cred *fs.Cred, h fs.Handle, off, co
 	var v fs.WriteVerifier
 	ops := []nfs4.Args{putfh(fh), &nfs4.CommitArgs{Offset: off, Count: uint32(count)}}
 	pointCommit.Hit()
+	loose := r.looseBefore(h)
 	err = r.up.Compound(ctx, r.upCred(cred), ops, func(res []nfs4.Res) error {
 		v = fs.WriteVerifier(res[1].(*nfs4.CommitRes).Verf)
 		return nil
@@ -107,6 +108,8 @@ func (r *Remote) Commit(ctx context.Context, cred *fs.Cred, h fs.Handle, off, co
 	if err != nil {
 		return v, r.fail("COMMIT", err, h)
 	}
-	r.settleWrites(h)
+	if off == 0 && count == 0 { // all of the file
+		r.committed(h, loose, v)
+	}
 	return v, nil
 }

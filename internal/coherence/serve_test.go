@@ -45,7 +45,13 @@ var files = []string{"a", "b", "c"}
 // again. What was read is judged by what the mode allows.
 //
 // HOLDFAST_E2E=1 go test ./internal/coherence -run Serve -args -time 10m
-func TestServeUnderWriters(t *testing.T) {
+func TestServeUnderWriters(t *testing.T) { serveUnderWriters(t, false) }
+
+// TestServeUnderWritersWithDelegations has the origin delegate files for reading and writing, and this one for
+// reading. Then nobody writes at the origin's directory itself: who would, writes through a third serve.
+func TestServeUnderWritersWithDelegations(t *testing.T) { serveUnderWriters(t, true) }
+
+func serveUnderWriters(t *testing.T, delegations bool) {
 	binary := stage.Need(t)
 	base := stage.Dir(t)
 	origin, other := stage.Port(t), stage.Port(t)
@@ -64,8 +70,20 @@ func TestServeUnderWriters(t *testing.T) {
 	}
 	otherMount := filepath.Join(base, "other")
 	must(t, os.Mkdir(otherMount, 0o755))
-	stage.Start(t, binary, base, "origin", append([]string{"origin", data, "--listen", origin, "--retain", "always"}, export...)...)
+	delegate := "off"
+	if delegations {
+		delegate = "on"
+	}
+	stage.Start(t, binary, base, "origin", append([]string{"origin", data, "--listen", origin, "--retain", "always", "--delegate", delegate}, export...)...)
 	stage.Start(t, binary, base, "serve-other", append([]string{"serve", origin + ":/data", "--listen", other, "--mount", otherMount, "-o", "consistency=strict"}, export...)...)
+	if delegations {
+		mount := filepath.Join(base, "third")
+		must(t, os.Mkdir(mount, 0o755))
+		stage.Start(t, binary, base, "serve-third", append([]string{"serve", origin + ":/data", "--listen", stage.Port(t), "--mount", mount, "-o", "consistency=strict"}, export...)...)
+		for _, s := range sites {
+			s.dir = filepath.Join(mount, string(s.mode))
+		}
+	}
 	for _, s := range sites {
 		options := "consistency=" + string(s.mode)
 		switch s.mode {
@@ -77,7 +95,7 @@ func TestServeUnderWriters(t *testing.T) {
 		case remote.Immutable:
 			s.age = 1000 * time.Hour
 		}
-		s.serve = stage.Start(t, binary, base, "serve-"+string(s.mode), append([]string{"serve", origin + ":/data", "--listen", s.addr, "--mount", s.mount, "-o", options, "--relaxed-age", "1s", "--cache-size", "1MiB"}, export...)...)
+		s.serve = stage.Start(t, binary, base, "serve-"+string(s.mode), append([]string{"serve", origin + ":/data", "--listen", s.addr, "--mount", s.mount, "-o", options, "--relaxed-age", "1s", "--cache-size", "1MiB", "--delegate", delegate}, export...)...)
 	}
 	end := time.Now().Add(*length)
 	for round := 0; round < 2 || time.Now().Before(end); round++ {

@@ -104,10 +104,11 @@ func (o *Object) Advance(v Version) error {
 
 // Settle makes what own writes have led to usable after a restart. The caller knows that the origin has
 // the data durably (invariant I7): an origin that forgot it in a crash may come to the same change
-// attribute again by other writes. It syncs the local disk, and belongs in the background.
-func (o *Object) Settle() error {
+// attribute again by other writes. It is asked, by durable, while nothing is put in: false, and nothing is done. It
+// syncs the local disk, and belongs in the background.
+func (o *Object) Settle(durable func() bool) error {
 	o.mu.Lock()
-	f, gen, dirty := o.files.Load(), o.gen, o.head.dirty
+	f, gen, dirty := o.files.Load(), o.gen, o.head.dirty && durable()
 	o.mu.Unlock()
 	if f == nil || !dirty || o.dead.Load() {
 		return nil

@@ -376,6 +376,17 @@ func (s *Store) load(k key, id ID, v Version, name func() string, old *Object) *
 	return s.newObject(id, v, name)
 }
 
+// Find gives the object of a file if it is there at this version, else nil. Each Find that gives one is followed by
+// one Release.
+func (s *Store) Find(id ID, v Version) *Object {
+	o := s.peek(id.key())
+	if o != nil && (o.ID() != id || o.Version() != v) {
+		o.Release()
+		return nil
+	}
+	return o
+}
+
 // peek gives the object of whatever version is there, or nil.
 func (s *Store) peek(k key) *Object {
 	for {

@@ -306,7 +306,7 @@ func TestOwnWritesCarryAnObjectOn(t *testing.T) {
 		}
 	}
 	check()
-	must(t, o.Settle())
+	must(t, o.Settle(func() bool { return true }))
 	o.Release()
 	s = reopen(t, s)
 	o = get(t, s, 1, Version{9, uint64(len(file))})
@@ -649,7 +649,7 @@ func killed(t *testing.T, dir string) {
 			err = o.Advance(Version{101 + round, killSize})
 		}
 		if err == nil {
-			must(t, o.Settle())
+			must(t, o.Settle(func() bool { return true }))
 		} else if errors.Is(err, ErrNoRoom) {
 			s.Drop(ID{FileID: 9})
 		} else {
