@@ -447,3 +447,79 @@ func TestCoverUnderRecalls(t *testing.T) {
 		t.Errorf("%d parked, %d files, %d aliases", d.covers.parked, len(d.covers.files), len(d.covers.aliases))
 	}
 }
+
+// askedGiver counts who of several clients at one origin is asked.
+type askedGiver struct {
+	*giver
+	asked int
+}
+
+func (a *askedGiver) Compound(ctx context.Context, cred *rpc.Cred, ops []nfs4.Args, use func([]nfs4.Res) error) error {
+	a.asked++
+	return a.giver.Compound(ctx, cred, ops, use)
+}
+
+func (a *askedGiver) CompoundAll(ctx context.Context, cred *rpc.Cred, ops []nfs4.Args, use func([]nfs4.Res) error) error {
+	a.asked++
+	return a.giver.CompoundAll(ctx, cred, ops, use)
+}
+
+// For the origin each upstream client is somebody else: what is asked about a file by another than the one that has its
+// write delegation recalls that.
+func TestTheHolderOfADelegationAsksAboutTheFile(t *testing.T) {
+	g := newGiver()
+	g.info.RetainGranted = true
+	g.add(g.fake.root, "f", nfs4.NF4REG)
+	other := newGiver()
+	other.fake = g.fake
+	first, holder := &askedGiver{giver: other}, &askedGiver{giver: g}
+	r := newRigOf(t, g.fake, &shards{[]upstream{first, holder}}, nil)
+	root := r.Remote.root()
+	h, _, err := r.Lookup(t.Context(), alice, root, "f")
+	r.must(err)
+	if first.asked == 0 || holder.asked != 0 {
+		t.Fatalf("without a delegation the first is asked: %d, %d", first.asked, holder.asked)
+	}
+	o := own("end", "o")
+	for i := 0; shardOf(r.openUp(o), 2) != 1; i++ {
+		o.Client = fmt.Sprint("end", i)
+	}
+	open := func() {
+		_, err := r.Open(t.Context(), alice, &fs.OpenRequest{Owner: o, Access: fs.ShareBoth, Dir: root, Name: "f"})
+		r.must(err)
+	}
+	mode := uint32(0o600)
+	for name, do := range map[string]func() error{
+		"LOOKUP":  func() error { _, _, err := r.Lookup(t.Context(), alice, root, "f"); return err },
+		"GETATTR": func() error { _, err := r.GetAttr(t.Context(), alice, h); return err },
+		"ACCESS":  func() error { _, err := r.Access(t.Context(), bob, h, fs.AccessRead); return err },
+		"SETATTR": func() error {
+			_, err := r.SetAttr(t.Context(), alice, fs.IORef{Handle: h}, &fs.SetAttr{Mode: &mode})
+			return err
+		},
+		"COMMIT": func() error { _, err := r.Commit(t.Context(), alice, h, 0, 0); return err },
+		"RENAME": func() error {
+			_, _, err := r.Rename(t.Context(), alice, root, "f", root, "g")
+			if err == nil {
+				_, _, err = r.Rename(t.Context(), alice, root, "g", root, "f")
+			}
+			return err
+		},
+	} {
+		open()
+		r.cache.stale(h)
+		r.cache.stale(root)
+		before, asked := first.asked, holder.asked
+		r.must(do())
+		if first.asked != before || holder.asked == asked {
+			t.Errorf("%s: the first was asked %d times, the holder %d times", name, first.asked-before, holder.asked-asked)
+		}
+	}
+	// Nor does the end of the file.
+	before := first.asked
+	_, err = r.Remove(t.Context(), alice, root, "f", fs.RemoveFile)
+	r.must(err)
+	if first.asked != before {
+		t.Error("REMOVE recalls it")
+	}
+}

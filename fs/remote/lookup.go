@@ -40,7 +40,7 @@ func (r *Remote) Lookup(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 	var childFH nfs4.FH
 	start := r.cache.begin()
 	ops := []nfs4.Args{putfh(fh), getattr, &nfs4.LookupArgs{Name: name}, getfh, getattr}
-	err = r.up.CompoundAll(ctx, r.upCred(cred), ops, func(res []nfs4.Res) (err error) {
+	err = r.up.CompoundAll(r.aboutName(ctx, dir, name), r.upCred(cred), ops, func(res []nfs4.Res) (err error) {
 		if len(res) > 1 && res[1].Stat() == nfs4.NFS4_OK {
 			if dirAttr, err = r.ids.fromFattr(fattrAt(res, 1)); err != nil {
 				return err

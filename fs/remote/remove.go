@@ -48,7 +48,7 @@ func (r *Remote) Remove(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 	var cinfo nfs4.ChangeInfo
 	var dirAttr *fs.Attr
 	start := r.cache.beginChange(dir)
-	err = r.up.Compound(ctx, r.upCred(cred), ops, func(res []nfs4.Res) (err error) {
+	err = r.up.Compound(r.aboutName(ctx, dir, name), r.upCred(cred), ops, func(res []nfs4.Res) (err error) {
 		victimFH = res[3].(*nfs4.GetfhRes).FH
 		cinfo = res[remove].(*nfs4.RemoveRes).Cinfo
 		dirAttr, err = r.ids.fromFattr(fattrAt(res, remove+1))

@@ -31,7 +31,7 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 		r.cache.beginChange(toDir)
 	}
 	ops := []nfs4.Args{putfh(fromFH), savefh, putfh(toFH), &nfs4.RenameArgs{OldName: from, NewName: to}, getattr, restorefh, getattr}
-	err = r.up.Compound(ctx, r.upCred(cred), ops, func(res []nfs4.Res) (err error) {
+	err = r.up.Compound(r.aboutName(ctx, fromDir, from), r.upCred(cred), ops, func(res []nfs4.Res) (err error) {
 		res1 = *res[3].(*nfs4.RenameRes)
 		if toAttr, err = r.ids.fromFattr(fattrAt(res, 4)); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/fs"
 	"holdfast/internal/nfs4"
 	"holdfast/internal/rpc"
 	"holdfast/journal"
@@ -63,7 +64,8 @@ func chooseLayout(before *journal.Upstream, held bool, want int) (l layout, kept
 	return old, old != l
 }
 
-// A shards is an upstream made of several: state goes by owner, all else to the first.
+// A shards is an upstream made of several: state goes by owner, what is about a file that is delegated to one of
+// them to that one, because for the origin the others are somebody else, and all else to the first.
 type shards struct{ list []upstream }
 
 var _ upstream = (*shards)(nil)
@@ -71,11 +73,45 @@ var _ upstream = (*shards)(nil)
 func (s *shards) of(up UpOwner) upstream { return s.list[shardOf(up, len(s.list))] }
 
 func (s *shards) Compound(ctx context.Context, cred *rpc.Cred, ops []nfs4.Args, use func([]nfs4.Res) error) error {
-	return s.list[0].Compound(ctx, cred, ops, use)
+	return s.about(ctx, ops).Compound(ctx, cred, ops, use)
 }
 
 func (s *shards) CompoundAll(ctx context.Context, cred *rpc.Cred, ops []nfs4.Args, use func([]nfs4.Res) error) error {
-	return s.list[0].CompoundAll(ctx, cred, ops, use)
+	return s.about(ctx, ops).CompoundAll(ctx, cred, ops, use)
+}
+
+// about is who is to ask.
+func (s *shards) about(ctx context.Context, ops []nfs4.Args) upstream {
+	fh, ok := ctx.Value(aboutKey{}).(nfs4.FH)
+	for i := 0; !ok && i < len(ops); i++ {
+		if a, is := ops[i].(*nfs4.PutfhArgs); is {
+			fh, ok = a.FH, true
+		}
+	}
+	if ok {
+		for _, u := range s.list {
+			if d, is := u.(delegator); is && d.Delegated(fh) != nfsup.DelegNone {
+				return u
+			}
+		}
+	}
+	return s.list[0]
+}
+
+// aboutKey is the key of the file that a request is about, where its operations do not say so.
+type aboutKey struct{}
+
+// aboutName says that a request is about the file that a name is thought to lead to.
+func (r *Remote) aboutName(ctx context.Context, dir fs.Handle, name string) context.Context {
+	if r.deleg == nil {
+		return ctx
+	}
+	if child := r.cache.hint(dir, name); child != "" && r.hasCover(child) {
+		if fh, err := r.resolve(ctx, child); err == nil {
+			return context.WithValue(ctx, aboutKey{}, fh)
+		}
+	}
+	return ctx
 }
 
 func (s *shards) ofIO(open, lock UpOwner) upstream {
