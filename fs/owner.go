@@ -36,6 +36,9 @@ const (
 // LockManagerClient begins the Client of owners that NLM vouches for. They have no lease.
 const LockManagerClient = "\x00nlm/"
 
+// LockManagerOwner is the Client of what a host has by NLM: the host is an address and what it calls itself.
+func LockManagerOwner(addr, name string) string { return LockManagerClient + addr + "/" + name }
+
 // Reserved tells whether a Client cannot be what an NFSv4 client calls itself: it would get at the state of others.
 func Reserved(client string) bool {
 	return strings.HasPrefix(client, LocalClient) || strings.HasPrefix(client, LockManagerClient)

@@ -24,7 +24,7 @@ type hostKey struct {
 }
 
 // owner is the co_ownerid of the client's state; it does not change when anybody reboots.
-func (k hostKey) owner() string { return fs.LockManagerClient + k.String() }
+func (k hostKey) owner() string { return fs.LockManagerOwner(k.addr.String(), k.name) }
 
 func (k hostKey) String() string { return k.addr.String() + "/" + k.name }
 

@@ -347,6 +347,56 @@ func TestOnlyAnOpenThatDeniesNothingIsWeak(t *testing.T) {
 	}
 }
 
+// What a host denies to others it does itself, under the open that denies it and only if that is for it.
+func TestAHostDoesWhatItDenies(t *testing.T) {
+	w := newWorld(t, Config{})
+	a, b := w.client("alice"), w.client("bob")
+	for _, c := range []*tester{a, b} {
+		confirmed(w, c)
+		if err := c.complete(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner := func(c *tester, o string) fs.Owner { return fs.Owner{Client: c.c.party.owner, Owner: o} }
+	ask := func(what, host string, io IO, under fs.Owner, want error) {
+		t.Helper()
+		ref, err := w.srv.ResolveHostIO(host, "f", io)
+		if err != want || want == nil && ref.Open != under {
+			t.Errorf("%s: %+v %v, want %+v %v", what, ref, err, under, want)
+		}
+	}
+	ask("nothing is open", "alice", IOWrite, fs.Owner{}, nil)
+	if err := a.open("w", "f", fs.ShareRead|fs.ShareWrite, fs.ShareWrite, false); err != nil {
+		t.Fatal(err)
+	}
+	ask("alice writes", "alice", IOWrite, owner(a, "w"), nil)
+	ask("alice sets the size", "alice", IOSetSize, owner(a, "w"), nil)
+	ask("alice reads, which nobody denies", "alice", IORead, fs.Owner{}, nil)
+	ask("bob writes", "bob", IOWrite, fs.Owner{}, nfs4.NFS4ERR_LOCKED)
+	ask("nobody writes", "", IOWrite, fs.Owner{}, nfs4.NFS4ERR_LOCKED)
+	if err := b.open("r", "f", fs.ShareRead, fs.ShareRead, false); err == nil {
+		t.Fatal("bob denies what alice has")
+	}
+	if err := a.open("q", "f", fs.ShareRead, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.open("d", "g", fs.ShareRead, fs.ShareWrite, false); err != nil {
+		t.Fatal(err)
+	}
+	if ref, err := w.srv.ResolveHostIO("alice", "g", IOWrite); err != nfs4.NFS4ERR_LOCKED {
+		t.Errorf("alice writes under an open for reading: %+v %v", ref, err)
+	}
+	// Of two that deny, one of her own and one of somebody else, that of somebody else counts.
+	if err := b.open("d", "g", fs.ShareRead, fs.ShareWrite, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"alice", "bob"} {
+		if ref, err := w.srv.ResolveHostIO(host, "g", IOWrite); err != nfs4.NFS4ERR_LOCKED {
+			t.Errorf("%s writes what both deny: %+v %v", host, ref, err)
+		}
+	}
+}
+
 func TestStateidSeqid(t *testing.T) {
 	w := newWorld(t, Config{})
 	c := w.client("alice")

@@ -141,7 +141,8 @@ func (s *Server) ResolveIO(c *Client, sid nfs4.Stateid, file fs.Handle, io IO) (
 		if bypass(sid) && io == IORead {
 			return ref, nil
 		}
-		return ref, s.anonymousIO(file, need)
+		_, err := s.anonymousIO("", file, need)
+		return ref, err
 	case c == nil || IsSpecial(sid):
 		return ref, nfs4.NFS4ERR_BAD_STATEID
 	}
@@ -164,11 +165,29 @@ func (s *Server) ResolveIO(c *Client, sid nfs4.Stateid, file fs.Handle, io IO) (
 	return ref, nil
 }
 
-// anonymousIO checks I/O without an open against the deny modes of the opens.
-func (s *Server) anonymousIO(file fs.Handle, need fs.Share) error {
+// ResolveHostIO is ResolveIO with the anonymous stateid for a host that has opens with deny modes by its lock manager
+// (RFC 1813 6.3.6), as owners of client: what it denies to others it may do itself, if the open is for that. The
+// backend has the deny mode too, so it is done under that open.
+func (s *Server) ResolveHostIO(client string, file fs.Handle, io IO) (fs.IORef, error) {
+	ref := fs.IORef{Handle: file}
+	need := fs.ShareRead
+	if io != IORead {
+		need = fs.ShareWrite
+	}
+	if s.stalled(file) {
+		return ref, nfs4.NFS4ERR_GRACE
+	}
+	var err error
+	ref.Open, err = s.anonymousIO(client, file, need)
+	return ref, err
+}
+
+// anonymousIO checks I/O without an open against the deny modes of the opens. under is the open, if it has to be done
+// under one of own, whose deny modes do not count where it has the access.
+func (s *Server) anonymousIO(own string, file fs.Handle, need fs.Share) (under fs.Owner, err error) {
 	f := s.files.peek(file)
 	if f == nil {
-		return nil
+		return under, nil
 	}
 	defer s.files.put(f)
 	f.mu.Lock()
@@ -177,7 +196,10 @@ func (s *Server) anonymousIO(file fs.Handle, need fs.Share) error {
 	grace := false
 	for _, o := range f.opens {
 		if o.client != nil && o.deny&need != 0 && !o.client.yields(now) {
-			return nfs4.NFS4ERR_LOCKED
+			if own == "" || o.owner.Client != own || o.access&need == 0 {
+				return under, nfs4.NFS4ERR_LOCKED
+			}
+			under = o.owner
 		}
 		for _, h := range o.held {
 			switch {
@@ -185,14 +207,14 @@ func (s *Server) anonymousIO(file fs.Handle, need fs.Share) error {
 			case h.server:
 				grace = true
 			case !s.stale(h.since, now):
-				return nfs4.NFS4ERR_LOCKED
+				return under, nfs4.NFS4ERR_LOCKED
 			}
 		}
 	}
 	if grace {
-		return nfs4.NFS4ERR_GRACE
+		return under, nfs4.NFS4ERR_GRACE
 	}
-	return nil
+	return under, nil
 }
 
 // TestStateid is one of TEST_STATEID, RFC 8881 18.48.

@@ -158,14 +158,15 @@ func setattr(ctx context.Context, c *call, a *nfs3.SetattrArgs, r *nfs3.WccRes) 
 		return err
 	}
 	defer done()
+	ref := fs.IORef{Handle: f.Inner}
 	if set.Size != nil {
-		if err := c.mayWrite(f, true); err != nil {
+		if ref, err = c.io(f, state.IOSetSize); err != nil {
 			return err
 		}
 	}
-	_, err = f.Backend.SetAttr(ctx, f.Cred, fs.IORef{Handle: f.Inner}, &set)
+	_, err = f.Backend.SetAttr(ctx, f.Cred, ref, &set)
 	if set.Size != nil && c.owns(ctx, f, err) && set.Mode == nil && set.UID == nil && set.GID == nil {
-		_, err = f.Backend.SetAttr(ctx, fs.Root, fs.IORef{Handle: f.Inner}, &set)
+		_, err = f.Backend.SetAttr(ctx, fs.Root, ref, &set)
 	}
 	return err
 }

@@ -159,7 +159,8 @@ func (c *call) reuse(ctx context.Context, f *nfsdown.File, at *fs.Attr, size *ui
 		return nfs3.ErrExist
 	}
 	if size != nil {
-		if err := c.mayWrite(f, true); err != nil {
+		ref, err := c.io(f, state.IOSetSize)
+		if err != nil {
 			return err
 		}
 		done, err := c.touch(ctx, f, state.TouchChange)
@@ -167,7 +168,7 @@ func (c *call) reuse(ctx context.Context, f *nfsdown.File, at *fs.Attr, size *ui
 			return err
 		}
 		defer done()
-		ref, set := fs.IORef{Handle: f.Inner}, &fs.SetAttr{Size: size}
+		set := &fs.SetAttr{Size: size}
 		na, err := f.Backend.SetAttr(ctx, f.Cred, ref, set)
 		if c.owns(ctx, f, err) {
 			na, err = f.Backend.SetAttr(ctx, fs.Root, ref, set)

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/rpc"
 	"holdfast/internal/xdr"
 	"holdfast/nfsdown"
+	lockmanager "holdfast/nfsdown/nlm"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -50,6 +51,9 @@ func newWorld(t testing.TB, edit func(*nfsdown.Config)) *world {
 		t.Fatal(err)
 	}
 	w.v3 = New(Config{Down: w.down, Logger: quiet})
+	if _, err := lockmanager.New(lockmanager.Config{Down: w.down, Logger: quiet, Name: "server"}); err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -13,19 +13,16 @@ import (
 	"holdfast/nfsdown/state"
 )
 
-// mayWrite and mayRead ask the deny modes of those who have the file open.
-func (c *call) mayWrite(f *nfsdown.File, size bool) error {
-	io := state.IOWrite
-	if size {
-		io = state.IOSetSize
+// io asks the deny modes of those who have the file open. A host is not denied what it denies to others by SHARE: such I/O
+// is done under that open.
+func (c *call) io(f *nfsdown.File, io state.IO) (fs.IORef, error) {
+	st := c.s.down.State()
+	ref, err := st.ResolveIO(nil, nfs4.AnonymousStateid, f.Handle, io)
+	if errors.Is(err, nfs4.NFS4ERR_LOCKED) && c.in.Cred.Machine != "" {
+		ref, err = st.ResolveHostIO(fs.LockManagerOwner(c.from.String(), c.in.Cred.Machine), f.Handle, io)
 	}
-	_, err := c.s.down.State().ResolveIO(nil, nfs4.AnonymousStateid, f.Handle, io)
-	return err
-}
-
-func (c *call) mayRead(f *nfsdown.File) error {
-	_, err := c.s.down.State().ResolveIO(nil, nfs4.AnonymousStateid, f.Handle, state.IORead)
-	return err
+	ref.Handle = f.Inner
+	return ref, err
 }
 
 // owns tells whether I/O that was refused is to be done all the same, because the file is the caller's: he may have
@@ -58,7 +55,8 @@ func read(ctx context.Context, c *call, a *nfs3.ReadArgs, r *nfs3.ReadRes) error
 	if err != nil {
 		return err
 	}
-	if err := c.mayRead(f); err != nil {
+	ref, err := c.io(f, state.IORead)
+	if err != nil {
 		return err
 	}
 	done, err := c.touch(ctx, f, state.TouchLook)
@@ -68,7 +66,6 @@ func read(ctx context.Context, c *call, a *nfs3.ReadArgs, r *nfs3.ReadRes) error
 	defer done()
 	buf := rpc.GetBuffer(int(min(a.Count, c.s.maxIO)))
 	c.in.Release(buf.Free)
-	ref := fs.IORef{Handle: f.Inner}
 	n, eof, err := f.Backend.Read(ctx, f.Cred, ref, a.Offset, buf.B)
 	if c.owns(ctx, f, err) || c.runs(ctx, f, err) {
 		n, eof, err = f.Backend.Read(ctx, fs.Root, ref, a.Offset, buf.B)
@@ -92,7 +89,8 @@ func write(ctx context.Context, c *call, a *nfs3.WriteArgs, r *nfs3.WriteRes) er
 	if uint64(len(data)) > math.MaxInt64-min(a.Offset, math.MaxInt64) {
 		return nfs3.ErrFBig
 	}
-	if err := c.mayWrite(f, false); err != nil {
+	ref, err := c.io(f, state.IOWrite)
+	if err != nil {
 		return err
 	}
 	done, err := c.touch(ctx, f, state.TouchChange)
@@ -100,7 +98,6 @@ func write(ctx context.Context, c *call, a *nfs3.WriteArgs, r *nfs3.WriteRes) er
 		return err
 	}
 	defer done()
-	ref := fs.IORef{Handle: f.Inner}
 	w, err := f.Backend.Write(ctx, f.Cred, ref, a.Offset, data, fs.Stability(a.Stable))
 	if c.owns(ctx, f, err) {
 		w, err = f.Backend.Write(ctx, fs.Root, ref, a.Offset, data, fs.Stability(a.Stable))

@@ -3,6 +3,7 @@ package v3
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 
 	"holdfast/fs"
 	"holdfast/internal/nfs3"
@@ -51,8 +52,9 @@ func (s *Server) Versions() (low, high uint32) { return nfs3.Version, nfs3.Versi
 // A call is a call on its way.
 type call struct {
 	*nfsdown.Scope
-	s  *Server
-	in *rpc.InCall
+	s    *Server
+	in   *rpc.InCall
+	from netip.Addr
 }
 
 // A procedure takes its arguments and gives its result, which its status is in too.
@@ -132,7 +134,7 @@ func (s *Server) ServeCall(ctx context.Context, p *nfsdown.Peer, in *rpc.InCall)
 		end(true)
 		return
 	}
-	c := &call{Scope: p.Scope(&in.Cred), s: s, in: in}
+	c := &call{Scope: p.Scope(&in.Cred), s: s, in: in, from: p.Addr().Addr()}
 	if !proc.once {
 		res, st := proc.run(ctx, c, a)
 		end(st != nfs3.OK)
