@@ -167,6 +167,7 @@ func (s *Server) finishGrace(ctx context.Context, force bool) {
 	for _, l := range g.Lost {
 		s.log.Warn("lost: not reclaimed", "owner", l.Owner, "name", l.Name, "locks", l.Locks)
 	}
+	g.Record(s)
 	g.Batch.AddEvent(&journal.Event{Type: "grace", Result: "reason", Text: reason})
 	if err := s.commit(ctx, g.Batch); err != nil {
 		// Grace stays ending: nothing new is granted by a server whose journal failed.

@@ -244,7 +244,7 @@ func (s *Server) NoGrace() *Effects {
 	return eff
 }
 
-// GraceEnd is the end of grace on its way: Commit the Batch, then Backend.ReclaimComplete, then Done.
+// GraceEnd is the end of grace on its way: Record, then Commit the Batch, then Backend.ReclaimComplete, then Done.
 type GraceEnd struct {
 	Batch *journal.Batch // with EndGrace(epoch), and an event for each thing that is lost
 	Lost  []Lost
@@ -278,7 +278,6 @@ func (s *Server) EndGrace(force bool) *GraceEnd {
 		if !s.endsEarly(o.file.handle) { // else it is named there
 			e.Lost = append(e.Lost, o.lost()...)
 		}
-		s.putMixed(e.Batch, o)
 	})
 	s.lostEvents(e.Batch, e.Lost)
 	g.mu.Lock()
@@ -288,6 +287,19 @@ func (s *Server) EndGrace(force bool) *GraceEnd {
 	s.event(e.Batch, journal.Event{Type: "grace", Result: "ended", Text: fmt.Sprintf("%d reclaims granted, %d refused, %d lost",
 		g.granted.Load(), g.refused.Load(), lost)})
 	return e
+}
+
+// Record posts those records that the mark does not make void though they say something that can be reclaimed no
+// more. It does so with the mutexes held: requests go on meanwhile, and a record that was made before and came after
+// that of a lock would not know of it (I2).
+func (e *GraceEnd) Record(h Host) {
+	s := e.srv
+	s.eachServerHeld(func(o *open) {
+		b := &journal.Batch{}
+		if s.putMixed(b, o) > 0 {
+			h.Post(b)
+		}
+	})
 }
 
 // lostEvents names what was not reclaimed.

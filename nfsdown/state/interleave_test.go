@@ -932,6 +932,7 @@ func (s *sim) endGrace() {
 	}
 	inc := s.inc
 	go func() {
+		g.Record(inc)
 		if inc.commit(g.Batch) == nil {
 			inc.origin.reclaimComplete()
 			inc.run(g.Done())

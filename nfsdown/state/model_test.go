@@ -529,6 +529,7 @@ func (m *model) do(s modelStep) {
 		m.graceEnds()
 	case doGraceDurable:
 		if m.x.broken != "no mark" {
+			m.ending.Record(host{m.backend, m.world})
 			m.must(m.commit(m.ending.Batch))
 		}
 		m.phase = 2

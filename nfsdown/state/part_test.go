@@ -165,3 +165,45 @@ func TestPartEndBesideTheWhole(t *testing.T) {
 	}
 	must(t, w.checkInvariants())
 }
+
+// I2: grace ends while a client locks that has something from before and something new. What it was told of is in the
+// journal wherever a crash comes.
+func TestLockWhileGraceEnds(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.backend.remote = true
+	permanent := func() *tester {
+		c := &tester{w: w, name: "alice", opens: map[string]nfs4.Stateid{}, locks: map[string]nfs4.Stateid{}}
+		var eff *Effects
+		c.c, eff = w.srv.PermanentClient("alice", "")
+		w.run(eff)
+		return c
+	}
+	lock := func(c *tester, r fs.Range, reclaim bool) error {
+		p, err := c.planLock(t.Context(), c.lockRequest("o", "x", "f", r, fs.WriteLock, false, reclaim))
+		if err != nil {
+			return err
+		}
+		return c.doLock(p)
+	}
+	open := func(c *tester, reclaim bool) {
+		p, err := c.planOpen(t.Context(), "o", "f", fs.ShareBoth, 0, reclaim)
+		must(t, err)
+		must(t, c.doOpen(p))
+	}
+	c := permanent()
+	open(c, false)
+	must(t, lock(c, ten, false))
+	must(t, lock(c, twenty, false))
+	w.crash()
+	c = permanent()
+	open(c, true)
+	must(t, lock(c, ten, true))
+	e := w.srv.EndGrace(true)
+	must(t, lock(c, fs.Range{First: 40, Last: 49}, false))
+	e.Record(host{w.backend, w})
+	must(t, lock(c, fs.Range{First: 60, Last: 69}, false))
+	must(t, w.commit(e.Batch))
+	if got, want := w.records(), []string{"alice/x f 0-9w 40-49w 60-69w"}; !slices.Equal(got, want) {
+		t.Errorf("the journal has %q, want %q", got, want)
+	}
+}

@@ -107,6 +107,7 @@ func (w *world) endGrace(force bool) []Lost {
 	if g == nil {
 		return nil
 	}
+	g.Record(host{w.backend, w})
 	if err := w.commit(g.Batch); err != nil {
 		w.t.Fatal(err)
 	}
