@@ -45,13 +45,17 @@ var files = []string{"a", "b", "c"}
 // again. What was read is judged by what the mode allows.
 //
 // HOLDFAST_E2E=1 go test ./internal/coherence -run Serve -args -time 10m
-func TestServeUnderWriters(t *testing.T) { serveUnderWriters(t, false) }
+func TestServeUnderWriters(t *testing.T) { serveUnderWriters(t, "off") }
 
-// TestServeUnderWritersWithDelegations has the origin delegate files for reading and writing, and this one for
-// reading. Then nobody writes at the origin's directory itself: who would, writes through a third serve.
-func TestServeUnderWritersWithDelegations(t *testing.T) { serveUnderWriters(t, true) }
+// TestServeUnderWritersWithDelegations has the origin delegate files, and this one to its clients. Where it delegates
+// them for writing too nobody writes at the origin's directory itself: who would, writes through a third serve.
+func TestServeUnderWritersWithDelegations(t *testing.T) {
+	for _, delegate := range []string{"auto", "on"} {
+		t.Run(delegate, func(t *testing.T) { serveUnderWriters(t, delegate) })
+	}
+}
 
-func serveUnderWriters(t *testing.T, delegations bool) {
+func serveUnderWriters(t *testing.T, delegate string) {
 	binary := stage.Need(t)
 	base := stage.Dir(t)
 	origin, other := stage.Port(t), stage.Port(t)
@@ -70,13 +74,9 @@ func serveUnderWriters(t *testing.T, delegations bool) {
 	}
 	otherMount := filepath.Join(base, "other")
 	must(t, os.Mkdir(otherMount, 0o755))
-	delegate := "off"
-	if delegations {
-		delegate = "on"
-	}
 	stage.Start(t, binary, base, "origin", append([]string{"origin", data, "--listen", origin, "--retain", "always", "--delegate", delegate}, export...)...)
 	stage.Start(t, binary, base, "serve-other", append([]string{"serve", origin + ":/data", "--listen", other, "--mount", otherMount, "-o", "consistency=strict"}, export...)...)
-	if delegations {
+	if delegate == "on" {
 		mount := filepath.Join(base, "third")
 		must(t, os.Mkdir(mount, 0o755))
 		stage.Start(t, binary, base, "serve-third", append([]string{"serve", origin + ":/data", "--listen", stage.Port(t), "--mount", mount, "-o", "consistency=strict"}, export...)...)

@@ -9,13 +9,14 @@ type setting struct {
 }
 
 // settings are the ways that a restart may be recovered from. `make torture` goes through all; otherwise the
-// seed picks one. A --serve of the command line replaces them.
+// seed picks one. A -serve or -origin of the command line replaces them.
 var settings = []setting{
 	{"default", nil, nil},
 	{"reclaim, one client", strings.Fields("--restart grace --recovery reclaim --upstream-clients 1"), nil},
 	{"resume, one client", strings.Fields("--restart grace --recovery resume --upstream-clients 1"), unretained},
 	{"resume, four clients", strings.Fields("--restart grace --recovery resume --upstream-clients 4"), unretained},
 	{"invisible, reclaim, four clients", strings.Fields("--restart auto --recovery reclaim --upstream-clients 4"), nil},
+	{"delegations from the origin and to clients", strings.Fields("--delegate auto"), strings.Fields("--delegate on")},
 	{"invisible, resume, one client", strings.Fields("--restart auto --recovery resume --upstream-clients 1"), unretained},
 }
 

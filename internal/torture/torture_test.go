@@ -15,6 +15,7 @@ var (
 	rough   = flag.Bool("rough", false, "outages that outlast leases, too")
 	plan    = flag.String("plan", "", "actions, with commas between them, in place of a drawn plan")
 	extra   = flag.String("serve", "", "more arguments of the re-export servers")
+	above   = flag.String("origin", "", "more arguments of the origin")
 	all     = flag.Bool("all", false, "every way to run the servers in turn, each for the time; otherwise the seed picks one")
 	verbose = flag.Bool("tell", false, "tell all that happens while it happens")
 )
@@ -39,8 +40,8 @@ func TestTorture(t *testing.T) {
 		first = Seed()
 	}
 	switch {
-	case *extra != "":
-		torture(t, first, setting{"given", strings.Fields(*extra), nil})
+	case *extra != "" || *above != "":
+		torture(t, first, setting{"given", strings.Fields(*extra), strings.Fields(*above)})
 	case *all:
 		for i := range settings {
 			s := first + uint64(i)
@@ -68,7 +69,7 @@ func torture(t *testing.T, seed uint64, x setting) {
 	}
 	t.Log(r)
 	if len(r.Violations) > 0 {
-		t.Errorf("%d violations; again with -args -seed %d, and with -serve, -plan or -rough as they were", len(r.Violations), cfg.Seed)
+		t.Errorf("%d violations; again with -args -seed %d, and with -serve, -origin, -plan or -rough as they were", len(r.Violations), cfg.Seed)
 		keep(t, cfg.Dir)
 		t.Logf("the first of them: %s", r.Violations[0])
 	}

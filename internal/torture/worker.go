@@ -92,7 +92,7 @@ func lockStep(k *worker) {
 }
 
 func (k *worker) openFile(file string, fh nfs4.FH) bool {
-	a := &nfsup.OpenArgs{Owner: k.o.open, Access: nfs4.OPEN4_SHARE_ACCESS_BOTH, FH: fh}
+	a := &nfsup.OpenArgs{Owner: k.o.open, Access: nfs4.OPEN4_SHARE_ACCESS_BOTH, FH: fh, Want: nfsup.DelegRead}
 	if k.rng.IntN(4) == 0 { // by name, which may just be another
 		a.FH, a.Dir, a.Name = "", k.c.dir, file
 		if k.rng.IntN(2) == 0 {
@@ -360,7 +360,7 @@ func (k *worker) openShare(file string, fh nfs4.FH, access, deny, had uint8) {
 	k.o.mu.Unlock()
 	m := access | deny<<2 | had
 	call := k.since()
-	_, err := k.c.up.Open(context.Background(), cred, &nfsup.OpenArgs{Owner: k.o.open, Access: uint32(access), Deny: uint32(deny), FH: fh})
+	_, err := k.c.up.Open(context.Background(), cred, &nfsup.OpenArgs{Owner: k.o.open, Access: uint32(access), Deny: uint32(deny), FH: fh, Want: nfsup.DelegRead})
 	op := judge.Op{Cell: file, Owner: k.o.name, Kind: judge.Open, Mode: m, Call: int64(call), Return: int64(k.since())}
 	if err != nil && refused(err) {
 		return
