@@ -54,6 +54,11 @@ func (r *Remote) SetACL(ctx context.Context, cred *fs.Cred, h fs.Handle, acl []f
 	if err != nil {
 		return err
 	}
+	done, err := r.localChange(ctx, cred, h, "")
+	defer done()
+	if err != nil {
+		return err
+	}
 	f := nfs4.Fattr{Mask: aclOnly, ACL: make([]nfs4.ACE, len(acl))}
 	for i, a := range acl {
 		f.ACL[i] = nfs4.ACE(a)

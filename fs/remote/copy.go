@@ -50,6 +50,11 @@ func (r *Remote) transfer(ctx context.Context, cred *fs.Cred, from, to fs.IORef,
 	if err != nil {
 		return err
 	}
+	done, err := r.localChange(ctx, cred, to.Handle, "")
+	defer done()
+	if err != nil {
+		return err
+	}
 	if r.up.Info().MinorVersion < 2 {
 		return fs.E(op, fs.NotSupp, nil)
 	}

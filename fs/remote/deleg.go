@@ -122,6 +122,9 @@ type covers struct {
 	// promises are what end clients were promised of delegated files.
 	// +checklocks:mu
 	promises map[fs.Handle]*promise
+	// local counts the changes of files by applications of this host that are under way.
+	// +checklocks:mu
+	local map[fs.Handle]int
 
 	opens, closes, recalls, returned, lost atomic.Uint64
 }
@@ -185,6 +188,7 @@ func (r *Remote) initCovers(up upstream) {
 	r.covers.opening = make(map[UpOwner]*opening)
 	r.covers.aliases = make(map[fs.Owner]UpOwner)
 	r.covers.promises = make(map[fs.Handle]*promise)
+	r.covers.local = make(map[fs.Handle]int)
 }
 
 // wantDeleg is the delegation to ask for with an open.

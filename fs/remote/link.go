@@ -21,6 +21,11 @@ func (r *Remote) Link(ctx context.Context, cred *fs.Cred, file, dir fs.Handle, n
 	if err != nil {
 		return none, err
 	}
+	done, err := r.localChange(ctx, cred, file, "")
+	defer done()
+	if err != nil {
+		return none, err
+	}
 	var cinfo nfs4.ChangeInfo
 	var dirAttr *fs.Attr
 	fileChange := change{handle: file, known: true}

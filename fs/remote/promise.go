@@ -52,7 +52,7 @@ func (r *Remote) Delegate(ctx context.Context, owner fs.Owner, file fs.Handle, w
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// Looked at under mu: a recall takes it after the delegation has ceased to count.
-	if c.files[file] == nil || r.deleg.Delegated(fh) == 0 || !r.deleg.LeaseValid() {
+	if c.files[file] == nil || c.local[file] > 0 || r.deleg.Delegated(fh) == 0 || !r.deleg.LeaseValid() {
 		return fs.E("OPEN", fs.NotSupp, errNotCovered)
 	}
 	p := c.promises[file]
@@ -95,7 +95,7 @@ func (r *Remote) recallDown(file fs.Handle) <-chan struct{} {
 	return p.gone
 }
 
-// beforeLocal makes way for a change of the data by an application of this host, which no server arbitrates.
+// beforeLocal makes way for a change of a file by an application of this host, which no server arbitrates.
 func (r *Remote) beforeLocal(ctx context.Context, file fs.Handle) error {
 	if !r.covers.promised() {
 		return nil
@@ -114,6 +114,41 @@ func (r *Remote) beforeLocal(ctx context.Context, file fs.Handle) error {
 	case <-ctx.Done():
 		return fs.E("OPEN", fs.Interrupted, context.Cause(ctx))
 	}
+}
+
+// localChange says that a request that changes a file is about to be sent. If it is one of an application of this host
+// it waits as beforeLocal does, and nothing is promised of the file until done is called. A name stands for the file that
+// it leads to.
+func (r *Remote) localChange(ctx context.Context, cred *fs.Cred, h fs.Handle, name string) (done func(), err error) {
+	done = func() {}
+	if r.deleg == nil || fs.SourceOf(ctx) == nil {
+		return done, nil
+	}
+	if name != "" {
+		child := r.cache.hint(h, name)
+		switch {
+		case child != "":
+		case !r.covers.promised():
+			return done, nil
+		default:
+			if child, _, err = r.Lookup(ctx, cred, h, name); err != nil {
+				return done, nil // the request itself will say why
+			}
+		}
+		h = child
+	}
+	c := &r.covers
+	c.mu.Lock()
+	c.local[h]++
+	c.mu.Unlock()
+	done = func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.local[h]--; c.local[h] == 0 {
+			delete(c.local, h)
+		}
+	}
+	return done, r.beforeLocal(ctx, h)
 }
 
 // beforeLocalOpen is beforeLocal for an open that may change the file.

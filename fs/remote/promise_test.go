@@ -74,21 +74,41 @@ func TestLostDelegationIsRecalled(t *testing.T) {
 	}
 }
 
-// An application of this host that opens the file to write, or truncates it, waits until end clients have given it
-// back, and is told Delay if they do not in time. Who only reads does not wait.
+// An application of this host that opens the file to write, or changes it otherwise, waits until end clients have given it
+// back, and is told Delay if they do not in time. Who only reads does not wait, nor does an end client.
 func TestLocalApplicationsRecall(t *testing.T) {
 	d, s, end := promisedRig(t)
+	here := fs.From(t.Context(), "mount")
+	root := d.Remote.root()
 	local := own(fs.LocalClient+"1", "app")
 	d.must(d.byHandle(local, alice, fs.ShareRead))
 	d.shut(local)
-	size := uint64(0)
+	size, mode := uint64(0), uint32(0o600)
+	d.must(d.byHandle(own("end", "writer"), alice, fs.ShareBoth))
 	for name, change := range map[string]func() error{
 		"open by name":   func() error { return d.byName(local, alice, fs.ShareBoth, 0) },
 		"open by handle": func() error { return d.byHandle(local, alice, fs.ShareWrite) },
 		"truncate": func() error {
-			_, err := d.SetAttr(t.Context(), alice, fs.IORef{Handle: d.h}, &fs.SetAttr{Size: &size})
+			_, err := d.SetAttr(here, alice, fs.IORef{Handle: d.h}, &fs.SetAttr{Size: &size})
 			return err
 		},
+		"chmod": func() error {
+			_, err := d.SetAttr(here, alice, fs.IORef{Handle: d.h}, &fs.SetAttr{Mode: &mode})
+			return err
+		},
+		"write": func() error { // it had the file open before
+			_, err := d.Write(here, alice, fs.IORef{Handle: d.h, Open: own("end", "writer")}, 0, []byte("x"), fs.Unstable)
+			return err
+		},
+		"remove":  func() error { _, err := d.Remove(here, alice, root, "f", fs.RemoveFile); return err },
+		"rename":  func() error { _, _, err := d.Rename(here, alice, root, "f", root, "g"); return err },
+		"replace": func() error { _, _, err := d.Rename(here, alice, root, "g", root, "f"); return err },
+		"link":    func() error { _, err := d.Link(here, alice, d.h, root, "g"); return err },
+		"xattr": func() error {
+			_, err := d.SetXattr(here, alice, d.h, "user.x", nil, fs.XattrEither)
+			return err
+		},
+		"acl": func() error { return d.SetACL(here, alice, d.h, nil) },
 	} {
 		got := make(chan error, 1)
 		go func() { got <- change() }()
@@ -104,9 +124,19 @@ func TestLocalApplicationsRecall(t *testing.T) {
 		}
 		<-s.recalls
 	}
+	_, err := d.SetAttr(t.Context(), alice, fs.IORef{Handle: d.h}, &fs.SetAttr{Mode: &mode})
+	d.must(err) // its server has asked already
 	got := make(chan error, 1)
 	go func() { got <- d.byName(local, alice, fs.ShareBoth, 0) }()
 	<-s.recalls
 	d.shut(end)
 	d.must(<-got)
+	// Nothing is promised while a change is under way.
+	done, err := d.localChange(here, alice, d.h, "")
+	d.must(err)
+	if err := d.Delegate(t.Context(), end, d.h, false, false); !errors.Is(err, fs.NotSupp) {
+		t.Errorf("a promise during a change: %v", err)
+	}
+	done()
+	d.must(d.Delegate(t.Context(), end, d.h, false, false))
 }

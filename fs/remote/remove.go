@@ -29,6 +29,11 @@ func (r *Remote) Remove(ctx context.Context, cred *fs.Cred, dir fs.Handle, name 
 	if err != nil {
 		return none, err
 	}
+	done, err := r.localChange(ctx, cred, dir, name)
+	defer done()
+	if err != nil {
+		return none, err
+	}
 	isDir := nfs4.Fattr{Mask: nfs4.Bits(nfs4.FATTR4_TYPE), Type: nfs4.NF4DIR}
 	// LOOKUP and GETFH tell whose link count, or end, this is: what is cached of that file is old.
 	ops := []nfs4.Args{putfh(dirFH), savefh, &nfs4.LookupArgs{Name: name}, getfh}

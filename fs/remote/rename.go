@@ -23,6 +23,16 @@ func (r *Remote) Rename(ctx context.Context, cred *fs.Cred, fromDir fs.Handle, f
 	if err != nil {
 		return source, target, err
 	}
+	left, err := r.localChange(ctx, cred, fromDir, from)
+	defer left()
+	if err != nil {
+		return source, target, err
+	}
+	replaced, err := r.localChange(ctx, cred, toDir, to)
+	defer replaced()
+	if err != nil {
+		return source, target, err
+	}
 	var res1 nfs4.RenameRes
 	var fromAttr, toAttr *fs.Attr
 	same := fromDir == toDir

@@ -15,11 +15,10 @@ func (r *Remote) SetAttr(ctx context.Context, cred *fs.Cred, io fs.IORef, set *f
 	if err != nil {
 		return nil, err
 	}
-	if set.Size != nil && io.Open.IsZero() {
-		// By a local application without an open; what an end client does comes after its server's recall.
-		if err := r.beforeLocal(ctx, h); err != nil {
-			return nil, err
-		}
+	done, err := r.localChange(ctx, cred, h, "")
+	defer done()
+	if err != nil {
+		return nil, err
 	}
 	f := setFattr(set, false)
 	ops := func(id nfs4.Stateid) []nfs4.Args {

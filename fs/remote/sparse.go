@@ -32,6 +32,11 @@ func (r *Remote) reshape(ctx context.Context, cred *fs.Cred, io fs.IORef, op str
 	if err != nil {
 		return err
 	}
+	done, err := r.localChange(ctx, cred, io.Handle, "")
+	defer done()
+	if err != nil {
+		return err
+	}
 	if r.up.Info().MinorVersion < 2 {
 		return fs.E(op, fs.NotSupp, nil)
 	}

@@ -25,6 +25,11 @@ func (r *Remote) Write(ctx context.Context, cred *fs.Cred, io fs.IORef, off uint
 	if err != nil {
 		return fs.WriteResult{}, err
 	}
+	done, err := r.localChange(ctx, cred, io.Handle, "")
+	defer done()
+	if err != nil {
+		return fs.WriteResult{}, err
+	}
 	size := r.maxTransfer(ctx, io.Handle, true)
 	if len(data) <= size {
 		return r.writePart(ctx, cred, io, fh, off, data, how)

@@ -55,6 +55,11 @@ func (r *Remote) changeXattr(ctx context.Context, cred *fs.Cred, h fs.Handle, op
 	if err := r.noXattrs(op); err != nil {
 		return fs.ChangeInfo{}, err
 	}
+	done, err := r.localChange(ctx, cred, h, "")
+	defer done()
+	if err != nil {
+		return fs.ChangeInfo{}, err
+	}
 	var cinfo nfs4.ChangeInfo
 	// An extended attribute may be an ACL in disguise.
 	ch := change{handle: h, start: r.cache.beginChange(h), known: true, resetAccess: true}
