@@ -45,8 +45,11 @@ type cohort struct{ frozen, thawed chan struct{} }
 func newCohort() *cohort { return &cohort{make(chan struct{}), make(chan struct{})} }
 
 // Listen makes a link from a free port of loopback to target.
-func Listen(target string) (*Link, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func Listen(target string) (*Link, error) { return ListenOn("127.0.0.1", target) }
+
+// ListenOn is Listen at another address of this host.
+func ListenOn(host, target string) (*Link, error) {
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return nil, fmt.Errorf("faultnet: %w", err)
 	}

@@ -22,6 +22,7 @@ type proc struct {
 	binary string
 	args   []string
 	state  string
+	addr   string // where it serves, of a re-export server
 	log    *os.File
 
 	mu      sync.Mutex

@@ -33,6 +33,10 @@ func (w *world) round(ctx context.Context, r *Report) error {
 		w.violated("the files of round %d cannot be found: %v", n, err)
 		return w.dump(ctx)
 	}
+	processes, err := w.processes(n)
+	if err != nil {
+		return err
+	}
 
 	work, stop := context.WithTimeout(ctx, w.cfg.Round)
 	defer stop()
@@ -47,6 +51,9 @@ func (w *world) round(ctx context.Context, r *Report) error {
 			k := &worker{c: c, o: c.newOwner(name), rng: rand.New(rand.NewPCG(seed, 2)), life: c.lives, opened: map[string]bool{}}
 			workers.Go(func() { k.run(work, step) })
 		}
+	}
+	for _, p := range processes {
+		workers.Go(func() { p.run(work) })
 	}
 	plan.Go(func() { w.wreck(work) })
 	plan.Wait()

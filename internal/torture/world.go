@@ -32,6 +32,10 @@ type Config struct {
 	Lease time.Duration
 	// Rough adds outages that outlast leases. Without them each loss is a violation.
 	Rough bool
+	// Kernels is how many Linux clients in VMs work beside ours, not with Rough: they are not told of each loss.
+	// VM is the program that runs VMs.
+	Kernels int
+	VM      string
 	// Plan, if not empty, is what is done, in turn, in place of a drawn plan: see actions.
 	Plan []string
 	// Serve and Origin are more arguments of the processes.
@@ -48,6 +52,7 @@ type Report struct {
 	Kills          map[string]int // by process; those at crash points too
 	Faults         map[string]int // by action
 	Locks          int64          // grants, a cell at a time
+	Kernels        int64          // of them, those of kernel clients
 	Opens          int64
 	Reads, Writes  int64
 	Denied         int64
@@ -68,9 +73,9 @@ func (r *Report) String() string {
 		names = append(names, f)
 	}
 	sort.Strings(names)
-	s := fmt.Sprintf("seed %d: %v in %d rounds: kills survived: %v; locks granted %d, opens %d, denied %d, reads %d and writes %d under locks, renames %d; "+
+	s := fmt.Sprintf("seed %d: %v in %d rounds: kills survived: %v; locks granted %d (%d to kernel clients), opens %d, denied %d, reads %d and writes %d under locks, renames %d; "+
 		"operations judged %d, unjudged cells %d; losses with a reason %d; violations %d\nfaults:",
-		r.Seed, r.Took.Round(time.Second), r.Rounds, r.Kills, r.Locks, r.Opens, r.Denied, r.Reads, r.Writes, r.Renames, r.Checked, r.Unjudged, r.Lost, len(r.Violations))
+		r.Seed, r.Took.Round(time.Second), r.Rounds, r.Kills, r.Locks, r.Kernels, r.Opens, r.Denied, r.Reads, r.Writes, r.Renames, r.Checked, r.Unjudged, r.Lost, len(r.Violations))
 	for _, f := range names {
 		s += fmt.Sprintf(" %s %d,", f, r.Faults[f])
 	}
@@ -80,7 +85,7 @@ func (r *Report) String() string {
 	return s
 }
 
-type tally struct{ locks, opens, reads, writes, denied, renames, lost atomic.Int64 }
+type tally struct{ locks, kernels, opens, reads, writes, denied, renames, lost atomic.Int64 }
 
 // world is all there is.
 type world struct {
@@ -92,6 +97,7 @@ type world struct {
 	procs   map[string]*proc
 	links   map[string]*faultnet.Link
 	clients []*client
+	kernels []*kernel
 	history history
 	outages outages
 	tally   tally
@@ -218,12 +224,13 @@ func (w *world) build(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.addr = fmt.Sprintf("127.0.0.1:%d", p)
 		w.serves, w.procs[name] = append(w.serves, s), s
 		if ok, err := s.boot(bootLimit); err != nil || !ok {
 			return fmt.Errorf("%s did not start: %w", name, err)
 		}
 		for j := range 2 - i {
-			c, err := w.newClient(fmt.Sprintf("c%d%d", i, j), fmt.Sprintf("127.0.0.1:%d", p), name, "link "+name, "origin")
+			c, err := w.newClient(fmt.Sprintf("c%d%d", i, j), s.addr, name, "link "+name, "origin")
 			if err != nil {
 				return err
 			}
@@ -252,6 +259,9 @@ const bootLimit = 90 * time.Second
 // Run tortures, and judges.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	r := &Report{Seed: cfg.Seed}
+	if cfg.Kernels > 0 && cfg.Rough {
+		return r, errors.New("kernel clients are not told of each loss: not with outages that outlast leases")
+	}
 	w, err := perform(ctx, cfg, func(ctx context.Context, w *world) (err error) {
 		for err == nil && ctx.Err() == nil && (r.Rounds == 0 || w.since() < cfg.Time) {
 			err = w.round(ctx, r)
@@ -289,9 +299,14 @@ func perform(ctx context.Context, cfg Config, what func(context.Context, *world)
 			p.abort()
 		}
 	}()
+	leave := func() error { return nil }
+	if err == nil {
+		leave, err = w.bootKernels(ctx)
+	}
 	if err == nil {
 		err = what(ctx, w)
 	}
+	err = errors.Join(err, leave())
 	for _, c := range w.clients {
 		if c.up != nil {
 			c.up.Abandon()
@@ -316,7 +331,7 @@ func (w *world) report(r *Report) {
 	r.Took = w.since()
 	r.Kills, r.Faults, r.Violations, r.Stories = w.kills, w.faults, w.violations, w.stories
 	t := &w.tally
-	r.Locks, r.Opens, r.Reads, r.Writes = t.locks.Load(), t.opens.Load(), t.reads.Load(), t.writes.Load()
+	r.Locks, r.Kernels, r.Opens, r.Reads, r.Writes = t.locks.Load(), t.kernels.Load(), t.opens.Load(), t.reads.Load(), t.writes.Load()
 	r.Denied, r.Renames, r.Lost = t.denied.Load(), t.renames.Load(), t.lost.Load()
 }
 
