@@ -148,6 +148,9 @@ func (c *client) die(ctx context.Context, absent time.Duration) error {
 	case <-time.After(absent):
 	case <-ctx.Done():
 	}
+	// The next life begins however short the time: who has none cannot work in what follows.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), c.w.settleLimit())
+	defer stop()
 	return c.connect(ctx)
 }
 

@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -25,6 +26,13 @@ func (o *outages) add(what string, from, to time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.list = append(o.list, outage{what, from, to})
+}
+
+// any tells whether something was broken for that long.
+func (o *outages) any(limit time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.ContainsFunc(o.list, func(x outage) bool { return x.to-x.from >= limit })
 }
 
 // longest is the longest time without a break of at least recovery that something of path was broken for,
