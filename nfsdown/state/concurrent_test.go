@@ -143,7 +143,7 @@ func TestGraceWaitsForReclaim(t *testing.T) {
 	if err := c.doOpen(p); err != nil {
 		t.Fatal(err)
 	}
-	if !w.mayEnd {
+	if !w.mayEnd.Load() {
 		t.Error("the last reclaim did not say that grace may end")
 	}
 	if lost := w.endGrace(false); len(lost) != 0 || w.srv.Phase() != GraceOver {
@@ -248,11 +248,21 @@ func TestManyLocks(t *testing.T) {
 	if i := w.srv.GraceInfo(); i.Remaining != n+1 {
 		t.Fatalf("%d remain", i.Remaining)
 	}
+	again := &world{t: t, memory: w.memory.Clone(), now: w.now, cfg: w.cfg, backend: newBackend()}
+	again.boot()
+	t.Cleanup(func() { again.journal.Close() })
 	if lost := w.endGrace(true); len(lost) != n+1 {
 		t.Errorf("lost %d", len(lost))
 	}
 	if r := w.records(); len(r) != 0 {
 		t.Errorf("%d records left", len(r))
+	}
+	again.run(again.srv.NoGraceAt(0))
+	if lost := again.endPart(3); len(lost) != n+1 {
+		t.Errorf("lost in a part %d", len(lost))
+	}
+	if r := again.records(); len(r) != 0 {
+		t.Errorf("%d records of a part left", len(r))
 	}
 }
 

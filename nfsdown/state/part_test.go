@@ -3,7 +3,10 @@ package state
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"holdfast/fs"
@@ -120,9 +123,9 @@ func TestPartEndWaitsForReclaims(t *testing.T) {
 		t.Fatal("it ended in the middle of a reclaim")
 	}
 	wants(t, "another reclaim there", c.lock("o", "x", "p/g", twenty, fs.WriteLock, false, true), nfs4.NFS4ERR_NO_GRACE)
-	w.mayEnd = false
+	w.mayEnd.Store(false)
 	must(t, c.doLock(here))
-	if !w.mayEnd {
+	if !w.mayEnd.Load() {
 		t.Error("nobody is told that it may end")
 	}
 	lost := w.endPart(3)
@@ -166,6 +169,102 @@ func TestPartEndBesideTheWhole(t *testing.T) {
 	must(t, w.checkInvariants())
 }
 
+// Many clients reclaim at two origins when one of them begins to take none: run it with -race. What was reclaimed
+// stays, in the journal too, and what was not is gone there and only there.
+func TestPartEndUnderLoad(t *testing.T) {
+	const clients, locks = 6, 8
+	w := newWorld(t, Config{Part: partOf})
+	w.backend.remote = true
+	at := func(n int) fs.Range { return fs.Range{First: uint64(2 * n), Last: uint64(2 * n)} }
+	var list []*tester
+	file := func(i int, origin string) fs.Handle { return fs.Handle(fmt.Sprint(origin, "/", i%2)) }
+	for i := range clients {
+		c := w.client(fmt.Sprint("client", i))
+		list = append(list, c)
+		confirmed(w, c)
+		must(t, c.complete())
+		for _, origin := range []string{"p", "q"} {
+			f := file(i, origin)
+			must(t, c.open("o", f, fs.ShareBoth, 0, false))
+			for n := range locks {
+				must(t, c.lock("o", "x", f, at(i*locks+n), fs.WriteLock, false, false))
+			}
+		}
+	}
+	w.crash()
+	for _, c := range list {
+		confirmed(w, c)
+	}
+	var wg sync.WaitGroup
+	var granted atomic.Int64    // at p
+	step := make(chan struct{}) // nobody is done before the end begins
+	for i, c := range list {
+		wg.Go(func() {
+			over := false
+			for n := range locks {
+				for _, origin := range []string{"q", "p"} {
+					f := file(i, origin)
+					err := error(nil)
+					if n == 0 {
+						err = c.open("o", f, fs.ShareBoth, 0, true)
+					}
+					if err == nil && !(origin == "p" && over) {
+						err = c.lock("o", "x", f, at(i*locks+n), fs.WriteLock, false, true)
+						if err == nil && origin == "p" {
+							granted.Add(1)
+						}
+					}
+					switch {
+					case err == nil:
+					case origin == "p" && err == nfs4.NFS4ERR_NO_GRACE:
+						over = true
+					default:
+						t.Errorf("%s at %s: %v", c.name, origin, err)
+					}
+					step <- struct{}{}
+				}
+			}
+		})
+	}
+	for range clients * locks / 2 {
+		<-step
+	}
+	w.run(w.srv.NoGraceAt(partOf("p/")))
+	go func() {
+		for range 2*clients*locks - clients*locks/2 {
+			<-step
+		}
+	}()
+	lost := 0
+	for again := true; again; again = w.srv.PhaseAt("p/0") != GraceOver {
+		for _, l := range w.endPart(3) {
+			lost += len(l.Locks)
+		}
+	}
+	wg.Wait()
+	if lost == 0 || granted.Load()+int64(lost) != clients*locks {
+		t.Errorf("%d were reclaimed and %d lost", granted.Load(), lost)
+	}
+	must(t, w.checkInvariants())
+	n := map[byte]int{}
+	for _, l := range w.srv.Locks() {
+		if len(l.Held) > 0 {
+			t.Errorf("still held: %+v", l)
+		}
+		n[l.File[0]] += len(l.Live)
+	}
+	_ = w.records() // what was posted is durable with it
+	snap, err := w.journal.Load()
+	must(t, err)
+	inJournal := map[byte]int{}
+	for _, l := range snap.Locks {
+		inJournal[l.File[0]] += len(l.Ranges)
+	}
+	if n['p'] != int(granted.Load()) || n['q'] != clients*locks || !maps.Equal(n, inJournal) {
+		t.Errorf("live are %v, in the journal %v, granted at p %d", n, inJournal, granted.Load())
+	}
+}
+
 // I2: grace ends while a client locks that has something from before and something new. What it was told of is in the
 // journal wherever a crash comes.
 func TestLockWhileGraceEnds(t *testing.T) {
@@ -178,32 +277,36 @@ func TestLockWhileGraceEnds(t *testing.T) {
 		w.run(eff)
 		return c
 	}
-	lock := func(c *tester, r fs.Range, reclaim bool) error {
-		p, err := c.planLock(t.Context(), c.lockRequest("o", "x", "f", r, fs.WriteLock, false, reclaim))
-		if err != nil {
-			return err
-		}
-		return c.doLock(p)
+	lock := func(c *tester, f fs.Handle, r fs.Range, reclaim bool) {
+		t.Helper()
+		p, err := c.planLock(t.Context(), c.lockRequest("o", "x", f, r, fs.WriteLock, false, reclaim))
+		must(t, err)
+		must(t, c.doLock(p))
 	}
-	open := func(c *tester, reclaim bool) {
-		p, err := c.planOpen(t.Context(), "o", "f", fs.ShareBoth, 0, reclaim)
+	open := func(c *tester, f fs.Handle, reclaim bool) {
+		t.Helper()
+		p, err := c.planOpen(t.Context(), "o", f, fs.ShareBoth, 0, reclaim)
 		must(t, err)
 		must(t, c.doOpen(p))
 	}
 	c := permanent()
-	open(c, false)
-	must(t, lock(c, ten, false))
-	must(t, lock(c, twenty, false))
+	for _, f := range []fs.Handle{"f", "g"} {
+		open(c, f, false)
+		lock(c, f, ten, false)
+		lock(c, f, twenty, false)
+	}
 	w.crash()
 	c = permanent()
-	open(c, true)
-	must(t, lock(c, ten, true))
+	for _, f := range []fs.Handle{"f", "g"} {
+		open(c, f, true)
+		lock(c, f, ten, true)
+	}
 	e := w.srv.EndGrace(true)
-	must(t, lock(c, fs.Range{First: 40, Last: 49}, false))
+	lock(c, "f", fs.Range{First: 40, Last: 49}, false)
 	e.Record(host{w.backend, w})
-	must(t, lock(c, fs.Range{First: 60, Last: 69}, false))
+	lock(c, "f", fs.Range{First: 60, Last: 69}, false)
 	must(t, w.commit(e.Batch))
-	if got, want := w.records(), []string{"alice/x f 0-9w 40-49w 60-69w"}; !slices.Equal(got, want) {
+	if got, want := w.records(), []string{"alice/x f 0-9w 40-49w 60-69w", "alice/x g 0-9w"}; !slices.Equal(got, want) {
 		t.Errorf("the journal has %q, want %q", got, want)
 	}
 }

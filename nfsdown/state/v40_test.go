@@ -347,11 +347,11 @@ func TestGraceEndsWithTheLastReclaim40(t *testing.T) {
 	c.must(c.open("o", "f", fs.ShareBoth, 0, false))
 	w.crash()
 	c.must(c.connect())
-	if w.mayEnd {
+	if w.mayEnd.Load() {
 		t.Fatal("grace may end before anything was reclaimed")
 	}
 	c.must(c.open("o", "f", fs.ShareBoth, 0, true))
-	if !w.mayEnd || len(w.endGrace(false)) != 0 {
+	if !w.mayEnd.Load() || len(w.endGrace(false)) != 0 {
 		t.Error("grace goes on with nothing to reclaim")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ type world struct {
 	clients map[string]*tester
 	notices []string
 	recalls []*Recall
-	mayEnd  bool
+	mayEnd  atomic.Bool
 
 	memory *journal.Memory // its disk
 	// For the model: what was posted is held back until a commit.
@@ -55,7 +56,8 @@ func (w *world) boot() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.journal, w.cfg.Epoch, w.mayEnd = j, j.Epoch(), false
+	w.journal, w.cfg.Epoch = j, j.Epoch()
+	w.mayEnd.Store(false)
 	w.srv = New(w.cfg, snap)
 }
 
@@ -171,7 +173,7 @@ func (h host) NotifyLock(n LockNotice) {
 func (h host) Recall(r *Recall)   { h.w.recalls = append(h.w.recalls, r) }
 func (h host) Interrupt(*Session) {}
 func (h host) Closed(*Session)    {}
-func (h host) GraceMayEnd()       { h.w.mayEnd = true }
+func (h host) GraceMayEnd()       { h.w.mayEnd.Store(true) }
 func (h host) Each(n int, f func(int)) {
 	for i := range n {
 		f(i)
