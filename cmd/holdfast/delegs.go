@@ -11,8 +11,8 @@ import (
 
 var delegatePolicy = map[string]remote.DelegatePolicy{"auto": remote.DelegateAuto, "on": remote.DelegateAlways, "off": remote.DelegateNever}
 
-// delegateLocal is what a directory may be delegated for.
-var delegateLocal = map[string]local.DelegatePolicy{"off": local.DelegateNever, "auto": local.DelegateLeases, "on": local.DelegateExclusive}
+// delegateLocal is what a directory may be delegated for. There is no origin that could cover it.
+var delegateLocal = map[string]local.DelegatePolicy{"off": local.DelegateNever, "covered": local.DelegateNever, "auto": local.DelegateLeases, "on": local.DelegateExclusive}
 
 // delegView is a delegation: from an origin to us (side "origin"), or from us to an end client (side "client").
 type delegView struct {
@@ -57,6 +57,14 @@ func viewDownDelegs(list []state.DelegInfo) []delegView {
 		out = append(out, delegView{Holder: viewOwner(d.Owner), File: hex.EncodeToString([]byte(d.File)), Name: d.Name, Type: typ, Side: "client", State: st, Since: d.Since.UTC()})
 	}
 	return out
+}
+
+// delegates tells whether end clients may be delegated anything.
+func (in *instance) delegates() bool {
+	if in.role == "origin" {
+		return delegateLocal[in.cfg.Delegate.Value] != local.DelegateNever
+	}
+	return in.cfg.Delegate.Value != "off"
 }
 
 func delegatedOf(s *state.Server) *delegatedView {

@@ -183,7 +183,7 @@ func (in *instance) stateConfig() (state.Config, error) {
 		AbsenceLimit: in.cfg.Hold.Std(), ReclaimCap: in.cfg.Hold.Std(),
 		ReclaimsOnly: in.cfg.InGrace.Value == "reclaims",
 	}
-	c.Delegations = in.cfg.Delegate.Value != "off"
+	c.Delegations = in.delegates()
 	c.Restore = in.cfg.Restart.Value != "grace"
 	switch in.cfg.Retain.Value {
 	case "always":

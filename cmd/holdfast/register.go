@@ -205,7 +205,7 @@ func (in *instance) status() *statusView {
 			v.Locks += c.Locks
 		}
 		v.Waiters = len(st.Waiters())
-		if in.cfg.Delegate.Value != "off" {
+		if in.delegates() {
 			v.Delegated = delegatedOf(st)
 		}
 		g := viewGrace(s.GraceInfo())

@@ -143,7 +143,7 @@ func Default() *Config {
 		InGrace:      Choice{"safe", []string{"safe", "reclaims"}},
 		Courtesy:     Duration(24 * time.Hour),
 		Delegs:       Choice{"auto", []string{"auto", "on", "off"}},
-		Delegate:     Choice{"off", []string{"auto", "on", "off"}},
+		Delegate:     Choice{"covered", []string{"covered", "auto", "on", "off"}},
 		Listen:       ":2049",
 		MaxConns:     20000,
 		Rpcbind:      Choice{"auto", []string{"auto", "embedded", "off"}},

@@ -68,7 +68,7 @@ func (c *Config) Settings() []Setting {
 		{"locks.hold", "hold", "how long a restarted client's locks are held for it (default: the lease)", &c.Hold},
 		{"locks.courtesy", "courtesy", "how long an expired client keeps its state while nobody conflicts (origin only)", &c.Courtesy},
 		{"locks.delegations", "delegations", "whether to ask the origin for delegations: auto does where they cannot cost a re-export its locks", &c.Delegs},
-		{"locks.delegate", "delegate", "whether to delegate files to end clients: auto where programs of this host cannot change them unseen; on for reading and writing, if none uses them", &c.Delegate},
+		{"locks.delegate", "delegate", "which files are delegated to end clients: covered, those that an origin has delegated to us; auto, of a directory too, for reading; on, for reading and writing, if no program of this host uses it", &c.Delegate},
 		{"locks.fence", "fence", "what local applications get before re-export begins", &c.Fence},
 		{"cache.dir", "cache-dir", "where file data is cached; none for no data cache (default: cache in the state directory; mount: none without -o fsc)", textValue{&c.CacheDir}},
 		{"cache.size", "cache-size", "most bytes that the data cache takes on disk; 0: as many as the floor allows", &c.CacheSize},

@@ -194,7 +194,7 @@ func TestDelegationsThroughServe(t *testing.T) {
 		}
 	}
 	origin, op := startOrigin(t, dir, "--delegate", "on")
-	serve, p := startServe(t, op, mnt, "--delegate", "auto")
+	serve, p := startServe(t, op, mnt)
 	a.mount(p, "/data", "/mnt/r", "vers=4.2")
 	b.mount(op, "/data", "/mnt/o", "vers=4.2")
 	b.mount(p, "/data", "/mnt/r", "vers=4.2")
