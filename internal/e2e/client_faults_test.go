@@ -72,4 +72,24 @@ func TestClientsOutOfReach(t *testing.T) {
 	t.Logf("serve's events:\n%s", events)
 	must(t, "the events", events, "alice")
 	must(t, "the events", events, "carol")
+
+	// In the whole of a grace period: what she could not reclaim is held for her until it ends, then it is free, and she
+	// is told. What bob held he has reclaimed.
+	must(t, "alice, once more", alice.hold("h", "/mnt/r/h", "write", "0", "10"), "granted")
+	serve.kill9()
+	partition("on")
+	serve.boot()
+	must(t, "bob writes under his lock", bob.ask("b", "put", "0", "bob's"), "done")
+	if phase := serve.phase(); phase != "grace" {
+		t.Fatalf("bob is back, and the phase is %s", phase)
+	}
+	must(t, "bob in grace", bob.probe("/mnt/r/h", "wait-write", "0", "10", "2"), "timed out")
+	must(t, "bob after grace", bob.probe("/mnt/r/h", "wait-write", "0", "10", "120", "put", "0", "bob's"), "done")
+	if events, err = serve.cli("events", "--type", "lost"); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "the events", events, "alice  h  write 0-9")
+	partition("off")
+	must(t, "alice's application learns that too", alice.ask("h", "put", "0", "late!"), "EIO")
+	must(t, "the file keeps what bob wrote", bob.probe("/mnt/r/h", "get", "0", "5"), "bob's")
 }
