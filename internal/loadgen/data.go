@@ -111,29 +111,31 @@ func wrote(n uint32) func([]nfs4.Res) error {
 }
 
 // nfsWrites overwrites a file from one end to the other.
-func nfsWrites(e *nfsEnv) (*task, error) {
-	f, err := e.lanes[0].openFile(e.ctx, e.dir, "writer", dataName+"-written")
-	if err != nil {
-		return nil, err
-	}
-	t := &task{}
-	t.clean = func() error {
-		if err := e.lanes[0].Do(e.ctx, nil, &nfs4.PutfhArgs{FH: f.fh}, &nfs4.CommitArgs{}); err != nil {
-			return err
+func nfsWrites(size int) func(*nfsEnv) (*task, error) {
+	return func(e *nfsEnv) (*task, error) {
+		f, err := e.lanes[0].openFile(e.ctx, e.dir, "writer", dataName+"-written")
+		if err != nil {
+			return nil, err
 		}
-		return e.lanes[0].closeFile(e.ctx, f)
+		t := &task{}
+		t.clean = func() error {
+			if err := e.lanes[0].Do(e.ctx, nil, &nfs4.PutfhArgs{FH: f.fh}, &nfs4.CommitArgs{}); err != nil {
+				return err
+			}
+			return e.lanes[0].closeFile(e.ctx, f)
+		}
+		next := picker(min(e.o.FileSize, writeSize), size, false)(0)
+		b := noise(size)
+		for _, l := range e.lanes {
+			put, write := &nfs4.PutfhArgs{FH: f.fh}, &nfs4.WriteArgs{Stateid: f.open, Stable: nfs4.UNSTABLE4, Data: b}
+			use := wrote(uint32(size))
+			t.steps = append(t.steps, func() error {
+				write.Offset = next()
+				return l.Do(e.ctx, use, put, write)
+			})
+		}
+		return t, nil
 	}
-	next := picker(min(e.o.FileSize, writeSize), large, false)(0)
-	b := noise(large)
-	for _, l := range e.lanes {
-		put, write := &nfs4.PutfhArgs{FH: f.fh}, &nfs4.WriteArgs{Stateid: f.open, Stable: nfs4.UNSTABLE4, Data: b}
-		use := wrote(large)
-		t.steps = append(t.steps, func() error {
-			write.Offset = next()
-			return l.Do(e.ctx, use, put, write)
-		})
-	}
-	return t, nil
 }
 
 // writeSize is the most bytes of the file that is written: the same pages again and again, so that the

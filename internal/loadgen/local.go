@@ -255,16 +255,18 @@ func (e *localEnv) data() (err error) {
 	return again(func() error { return unix.Fsync(fd) })
 }
 
-func localWrites(e *localEnv) (*task, error) {
-	fds, shut, err := e.open(func(int) string { return e.path(dataName + "-written") })
-	if err != nil {
-		return nil, err
+func localWrites(size int) func(*localEnv) (*task, error) {
+	return func(e *localEnv) (*task, error) {
+		fds, shut, err := e.open(func(int) string { return e.path(dataName + "-written") })
+		if err != nil {
+			return nil, err
+		}
+		t := &task{clean: func() error { return errors.Join(again(func() error { return unix.Fsync(fds[0]) }), shut()) }}
+		next := picker(min(e.o.FileSize, writeSize), size, false)(0)
+		b := noise(size)
+		for _, fd := range fds {
+			t.steps = append(t.steps, func() error { return writeAt(fd, b, int64(next())) })
+		}
+		return t, nil
 	}
-	t := &task{clean: func() error { return errors.Join(again(func() error { return unix.Fsync(fds[0]) }), shut()) }}
-	next := picker(min(e.o.FileSize, writeSize), large, false)(0)
-	b := noise(large)
-	for _, fd := range fds {
-		t.steps = append(t.steps, func() error { return writeAt(fd, b, int64(next())) })
-	}
-	return t, nil
 }

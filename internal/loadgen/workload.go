@@ -47,7 +47,8 @@ func Workloads() []*Workload {
 		{Name: "create+close+unlink", About: "OPEN that creates, CLOSE, REMOVE", Lanes: 1, Trips: 3, nfs: nfsCreates(true), local: localCreates(true)},
 		{Name: "create+close, 64 owners", About: "OPEN that creates, CLOSE, by 64 open-owners in one directory", Lanes: 64, Trips: 2, nfs: nfsCreates(false), local: localCreates(false)},
 		{Name: "read 1 MiB sequential, depth 8", About: "from the page cache of the server, not of a mount", Lanes: 8, Trips: 1, Bytes: large, nfs: nfsReads(large, false), local: localReads(large, false)},
-		{Name: "write 1 MiB sequential, depth 8", About: "overwrites; UNSTABLE4, and what COMMIT takes is not counted", Lanes: 8, Trips: 1, Bytes: large, nfs: nfsWrites, local: localWrites},
+		{Name: "write 1 MiB sequential, depth 8", About: "overwrites; UNSTABLE4, and what COMMIT takes is not counted", Lanes: 8, Trips: 1, Bytes: large, nfs: nfsWrites(large), local: localWrites(large)},
+		{Name: "write 4 KiB sequential, depth 16", About: "the same", Lanes: 16, Trips: 1, nfs: nfsWrites(small), local: localWrites(small)},
 		{Name: "read 4 KiB random, depth 1", About: "from the page cache of the server, not of a mount", Lanes: 1, Trips: 1, nfs: nfsReads(small, true), local: localReads(small, true)},
 		{Name: "read 4 KiB random, depth 16", About: "the same", Lanes: 16, Trips: 1, nfs: nfsReads(small, true), local: localReads(small, true)},
 	}
