@@ -21,8 +21,9 @@ func (c *Client) sentAgain(ctx context.Context, cred *rpc.Cred, a *OpenArgs, los
 	if !lost && c.resumed == nil {
 		return nil, false
 	}
-	// Servers differ in whether they take that for an open of its own or as part of the one there is. Either
-	// way it tells the stateid, and is closed; what the owner has open besides stays.
+	// knfsd lets an owner have access that it has, if it denies nothing with it. That tells the stateid, and is closed;
+	// what the owner has open besides stays. nfs-ganesha (4.3) does not, and keeps the open for as long as our client
+	// ID lives.
 	bare := OpenArgs{Owner: a.Owner, FH: a.FH, Dir: a.Dir, Name: a.Name, Access: a.Access, Want: DelegNone}
 	_, _, err := c.sendOpen(ctx, cred, &bare, func() bool { return false })
 	return nil, err == nil
