@@ -18,11 +18,6 @@ func (v *VM) ipv6() (host, own netip.Addr) {
 	if err != nil || len(words) != 2 {
 		v.t.Fatalf("vm ipv6 %s: %v\n%s", v.name, err, out)
 	}
-	v.t.Cleanup(func() { // tests that follow begin without it
-		if out, err := v.try("ip", "-6", "addr", "flush", "dev", "vec0"); err != nil {
-			v.t.Errorf("%s: %v %s", v.name, err, out)
-		}
-	})
 	return netip.MustParseAddr(words[0]), netip.MustParseAddr(words[1])
 }
 
@@ -42,7 +37,7 @@ func (v *VM) mount6(host netip.Addr, port int, dir, options string) (out string,
 // TestIPv6: a kernel client mounts over IPv6 from a serve whose origin is reached over IPv6, and whose export names
 // networks of IPv6. Its locks are the same as those of a client over IPv4, and survive a reboot of serve.
 func TestIPv6(t *testing.T) {
-	v := vms(t, "alice", "bob")
+	v := vms(t, "alice6", "bob6") // of their own: a kernel that has loaded IPv6 once, has it for all tests that follow
 	alice, bob := v[0], v[1]
 	host, own := alice.ipv6()
 	_, bobs := bob.ipv6()
