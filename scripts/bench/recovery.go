@@ -323,12 +323,13 @@ func (h *holder) more(ctx context.Context) error {
 }
 
 // rival tries to get some of the locks, which it must not.
-func (s *recoverySettings) rival(ctx context.Context, addr string, holders []*holder, boot int) error {
+func (s *recoverySettings) rival(ctx context.Context, addr string, holders []*holder, boot int) (err error) {
 	r := &holder{n: -1 - boot}
 	if err := r.take(ctx, addr); err != nil {
 		return err
 	}
-	defer r.c.Abandon()
+	// It gives its opens back: a grace period of the next boot would wait for it.
+	defer func() { err = errors.Join(err, r.c.Close(ctx)) }()
 	for i := 0; i < len(holders); i += max(len(holders)/10, 1) {
 		h := holders[i]
 		if _, err := r.c.Open(ctx, benchCred, &nfsup.OpenArgs{Owner: upOwner("rival", 0), Access: 3, FH: h.fh}); err != nil {
