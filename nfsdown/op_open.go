@@ -194,16 +194,7 @@ func (o *opening) settle(ctx context.Context, file ref, req *state.OpenRequest, 
 			return err
 		}
 	}
-	var berr, jerr error
-	if call != nil && req.Deny != 0 {
-		// Not side by side: if we die before the record is written, and the client never asks again, nobody would
-		// know of an open at the backend that denies others theirs.
-		if jerr = c.s.commit(ctx, p.Batch); jerr == nil {
-			berr = call()
-		}
-	} else {
-		berr, jerr = c.s.both(ctx, p.Batch, p.Weak, call)
-	}
+	berr, jerr := c.s.bothOpen(ctx, p, p.Weak, call)
 	sid, eff, err := p.Settle(berr, jerr)
 	c.effects(eff)
 	if req.Reclaim {

@@ -207,6 +207,11 @@ func (s *Server) RunEffects(e *state.Effects) { s.runEffects(e) }
 // Evict takes away what stands in the way of a grant only by courtesy, and makes that durable first.
 func (s *Server) Evict(e *state.Effects) { s.evict(e) }
 
+// BothOpen is Both for an open: the record of one that denies is durable before the backend is asked.
+func (s *Server) BothOpen(ctx context.Context, p *state.OpenPlan, call func() error) (backend, journal error) {
+	return s.bothOpen(ctx, p, false, call)
+}
+
 // Both commits a batch and calls the backend side by side; call may be nil.
 func (s *Server) Both(ctx context.Context, b *journal.Batch, call func() error) (backend, journal error) {
 	return s.both(ctx, b, false, call)

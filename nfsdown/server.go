@@ -370,6 +370,18 @@ func (s *Server) both(ctx context.Context, b *journal.Batch, weak bool, call fun
 	return backend, durable.Wait(context.WithoutCancel(ctx))
 }
 
+// bothOpen is both for an open. One that denies is not made side by side: if we died before its record is written, and
+// the client never asked again, nobody would know of an open at the backend that denies others theirs.
+func (s *Server) bothOpen(ctx context.Context, p *state.OpenPlan, weak bool, call func() error) (backend, journal error) {
+	if call == nil || p.Request.Deny == 0 {
+		return s.both(ctx, p.Batch, weak, call)
+	}
+	if journal = s.commit(ctx, p.Batch); journal == nil {
+		backend = call()
+	}
+	return backend, journal
+}
+
 // event adds to the journal's audit trail.
 func (s *Server) event(e *journal.Event) {
 	if s.cfg.Journal == nil {

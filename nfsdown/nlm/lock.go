@@ -172,7 +172,7 @@ func (s *Server) openAs(ctx context.Context, q *request, e *entry, req *state.Op
 			return err
 		}
 	}
-	berr, jerr := s.down.Both(ctx, p.Batch, call)
+	berr, jerr := s.down.BothOpen(ctx, p, call)
 	sid, eff, err := p.Settle(berr, jerr)
 	s.down.RunEffects(eff)
 	if req.Reclaim && errors.Is(berr, fs.NoGrace) {
