@@ -83,9 +83,7 @@ func (s *Server) finishPart(ctx context.Context, g *state.PartEnd) {
 	}
 	reason := "the origin takes no reclaims for " + strings.Join(paths, ", ")
 	s.log.Warn("grace ends early for an origin", "reason", reason)
-	for _, l := range g.Lost {
-		s.log.Warn("lost: not reclaimed", "owner", l.Owner, "name", l.Name, "locks", l.Locks)
-	}
+	s.logLost(g.Lost)
 	if g.Record(ctx, s) != nil {
 		return // the server stops
 	}
@@ -100,6 +98,13 @@ func (s *Server) finishPart(ctx context.Context, g *state.PartEnd) {
 	}
 	s.runEffects(g.Done())
 	s.log.Info("grace period ended for an origin", "exports", paths, "lost", len(g.Lost))
+}
+
+// logLost names what was not reclaimed.
+func (s *Server) logLost(list []state.Lost) {
+	for _, l := range list {
+		s.log.Warn("lost: not reclaimed", "owner", l.Owner, "name", l.Name, "locks", l.Locks)
+	}
 }
 
 // GraceInfo is how recovery stands.
@@ -164,9 +169,7 @@ func (s *Server) finishGrace(ctx context.Context, force bool) {
 	if reason == "" {
 		reason = "all clients are complete, or time is over"
 	}
-	for _, l := range g.Lost {
-		s.log.Warn("lost: not reclaimed", "owner", l.Owner, "name", l.Name, "locks", l.Locks)
-	}
+	s.logLost(g.Lost)
 	g.Record(s)
 	g.Batch.AddEvent(&journal.Event{Type: "grace", Result: "reason", Text: reason})
 	if err := s.commit(ctx, g.Batch); err != nil {

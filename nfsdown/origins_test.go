@@ -43,6 +43,14 @@ func (p *peer) openIn(dir, owner, name string) (nfs4.FH, nfs4.Stateid) {
 	return last[*nfs4.GetfhRes](list).FH, list[2].(*nfs4.OpenRes).Stateid
 }
 
+// holdIn opens a file of an export and locks a part of it.
+func (p *peer) holdIn(dir string) nfs4.FH {
+	p.t.Helper()
+	fh, sid := p.openIn(dir, "o", "f")
+	p.lock(fh, sid, "l", nfs4.WRITE_LT, 0, 10)
+	return fh
+}
+
 func (w *world) events() map[string]int {
 	w.t.Helper()
 	seen := map[string]int{}
@@ -63,10 +71,7 @@ func (w *world) events() map[string]int {
 func TestNoGraceFromOneOrigin(t *testing.T) {
 	w, q := twoOrigins(t)
 	a := w.client("alice")
-	pfh, psid := a.openIn("p", "o", "f")
-	a.lock(pfh, psid, "l", nfs4.WRITE_LT, 0, 10)
-	qfh, qsid := a.openIn("q", "o", "f")
-	a.lock(qfh, qsid, "l", nfs4.WRITE_LT, 0, 10)
+	pfh, qfh := a.holdIn("p"), a.holdIn("q")
 	q.Restart()
 	asked, answer := make(chan struct{}), make(chan struct{})
 	w.reboot(func(ctx context.Context, op string) error {
@@ -135,10 +140,7 @@ func TestNoGraceFromOneOrigin(t *testing.T) {
 func TestCrashWhileGraceEndsForOneOrigin(t *testing.T) {
 	w, q := twoOrigins(t)
 	a := w.client("alice")
-	pfh, psid := a.openIn("p", "o", "f")
-	a.lock(pfh, psid, "l", nfs4.WRITE_LT, 0, 10)
-	qfh, qsid := a.openIn("q", "o", "f")
-	a.lock(qfh, qsid, "l", nfs4.WRITE_LT, 0, 10)
+	pfh, qfh := a.holdIn("p"), a.holdIn("q")
 	q.Restart()
 	asked := make(chan struct{})
 	w.reboot(func(ctx context.Context, op string) error {

@@ -34,15 +34,24 @@ func (c *Client) claimOpen(a *OpenArgs) (reply *OpenReply, again bool, err error
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o := t.opens[openKey{a.Owner, a.FH}]
-	if o != nil && o.resumed && a.Access != 0 {
-		access, deny := o.modes.wire()
-		if a.Access&^access == 0 && a.Deny&^deny == 0 {
-			o.claimed |= mode(a.Access, a.Deny)
-			return &OpenReply{FH: a.FH}, false, nil
-		}
+	if o != nil && o.resumed && a.Access != 0 && o.claim(a.Access, a.Deny) {
+		return &OpenReply{FH: a.FH}, false, nil
 	}
 	again, err = c.missing(nfs4.OP_OPEN, same)
 	return nil, again, err
+}
+
+// claim tells whether the open has the modes, which are then somebody's: they stay at the end of grace.
+// stateTable.mu is held.
+func (o *openState) claim(access, deny uint32) bool {
+	hasAccess, hasDeny := o.modes.wire()
+	if access&^hasAccess != 0 || deny&^hasDeny != 0 {
+		return false
+	}
+	if o.resumed {
+		o.claimed |= mode(access, deny)
+	}
+	return true
 }
 
 // sameIncarnation tells whether the server has not forgotten the client since it was resumed.

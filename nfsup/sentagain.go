@@ -15,7 +15,7 @@ import (
 // returns the answer to it, if the tables have what it asks for, or says that it is to be repeated: what the
 // owner had without our knowledge was given back. lost says that an earlier try has no answer.
 func (c *Client) sentAgain(ctx context.Context, cred *rpc.Cred, a *OpenArgs, lost bool) (reply *OpenReply, again bool) {
-	if fh, ok := c.fileOf(ctx, cred, a); ok && c.state.claim(openKey{a.Owner, fh}, mode(a.Access, a.Deny)) {
+	if fh, ok := c.fileOf(ctx, cred, a); ok && c.state.claim(openKey{a.Owner, fh}, a.Access, a.Deny) {
 		return &OpenReply{FH: fh}, false
 	}
 	if !lost && c.resumed == nil {
@@ -45,21 +45,10 @@ func (c *Client) fileOf(ctx context.Context, cred *rpc.Cred, a *OpenArgs) (fh nf
 	return fh, ok && err == nil
 }
 
-// claim tells whether an open has the modes, which are then somebody's: they stay at the end of grace.
-func (t *stateTable) claim(key openKey, m modes) bool {
+// claim tells whether an open that is there has the modes.
+func (t *stateTable) claim(key openKey, access, deny uint32) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o := t.opens[key]
-	if o == nil || o.closing {
-		return false
-	}
-	access, deny := o.modes.wire()
-	wantAccess, wantDeny := m.wire()
-	if wantAccess&^access != 0 || wantDeny&^deny != 0 {
-		return false
-	}
-	if o.resumed {
-		o.claimed |= m
-	}
-	return true
+	return o != nil && !o.closing && o.claim(access, deny)
 }

@@ -103,11 +103,6 @@ type process struct {
 	out  <-chan string // its answers, a line each; closed when it has ended
 }
 
-// errProcess says why a process cannot go on.
-type errProcess struct{ text string }
-
-func (e *errProcess) Error() string { return e.text }
-
 // processes makes the workers of round n, and has them open their files while those still have their names.
 func (w *world) processes(n int) ([]*process, error) {
 	var list []*process
@@ -194,7 +189,7 @@ func (p *process) launch(path string) (stop func(), err error) {
 	}
 	if line, err := p.answer(); err != nil || line != "ready" {
 		stop()
-		return nil, errors.Join(&errProcess{"it cannot open the file: " + line}, err)
+		return nil, errors.Join(errors.New("it cannot open the file: "+line), err)
 	}
 	return stop, nil
 }
@@ -203,11 +198,11 @@ func (p *process) answer() (string, error) {
 	select {
 	case line, ok := <-p.out:
 		if !ok {
-			return "", &errProcess{"it has ended"}
+			return "", errors.New("it has ended")
 		}
 		return line, nil
 	case <-time.After(p.k.w.settleLimit()):
-		return "", &errProcess{"no answer"}
+		return "", errors.New("no answer")
 	}
 }
 
@@ -224,7 +219,7 @@ func (p *process) ask(command string) (string, error) {
 	if i := strings.LastIndex(said, " ("); ok && i >= 0 {
 		return said[:i], nil
 	}
-	return "", &errProcess{command + ": " + line}
+	return "", fmt.Errorf("%s: %s", command, line)
 }
 
 // step does one thing, much as lockStep does.
@@ -264,7 +259,7 @@ func (p *process) lock(a, b int, write, wait bool) error {
 		w.count(&w.tally.denied, 1)
 		return nil
 	case said != "granted":
-		return &errProcess{command + ": " + said}
+		return fmt.Errorf("%s: %s", command, said)
 	}
 	for i := a; i <= b; i++ {
 		p.held[i] = mode(write)
@@ -283,7 +278,7 @@ func (p *process) unlock(a, b int) error {
 	said, err := p.ask(command)
 	now := w.since()
 	if err == nil && said != "done" {
-		err = &errProcess{command + ": " + said}
+		err = fmt.Errorf("%s: %s", command, said)
 	}
 	if err != nil {
 		return err
@@ -318,7 +313,7 @@ func (p *process) touch() error {
 	}
 	value, err := strconv.ParseUint(said, 10, 64)
 	if err != nil {
-		return &errProcess{"reading " + cell + ": " + said}
+		return fmt.Errorf("reading %s: %s", cell, said)
 	}
 	w.history.add(judge.Op{Cell: cell, Owner: p.owner, Kind: judge.Read, Value: value, Call: int64(call), Return: int64(now)})
 	w.count(&w.tally.reads, 1)
@@ -330,7 +325,7 @@ func (p *process) touch() error {
 	said, err = p.ask(fmt.Sprintf("put-number %d %d", i*cellSize, value))
 	now = w.since()
 	if err == nil && said != "done" {
-		err = &errProcess{"writing " + cell + ": " + said}
+		err = fmt.Errorf("writing %s: %s", cell, said)
 	}
 	if err != nil {
 		return err
